@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Outcome is how a request ended.
+type Outcome string
+
+const (
+	Completed    Outcome = "completed"     // an answer went out whole
+	Aborted      Outcome = "aborted"       // upstream cut it short, and so did bearerd
+	ClientClosed Outcome = "client_closed" // the client left first
+)
+
+// Unauthorized is what became of a request that upstream answered with 401.
+type Unauthorized string
+
+const (
+	Replayed      Unauthorized = "replayed"       // sent again with a newer token
+	Passed        Unauthorized = "passed"         // no newer token was to be had
+	NotReplayable Unauthorized = "not_replayable" // there is one, but the body was gone
+)
+
+// Exchange is what is known of a request at its end. It holds no secret.
+type Exchange struct {
+	Method     string
+	Path       string // as it came, without the query; empty for a target that is no path
+	Status     int    // of the answer; 0: none was sent
+	Outcome    Outcome
+	Start      time.Time
+	Duration   time.Duration
+	TokenWait  time.Duration // how long it waited for its first token
+	BytesIn    int64         // of the request body
+	BytesOut   int64         // of the response body; not counted after an upgrade
+	Generation uint64        // of the last token sent upstream; 0: none was
+	Error      Code          // of the answer, where it is bearerd's own
+
+	Unauthorized Unauthorized // empty: upstream sent no 401
+}
+
+// exchange follows one request through the handler, and is its
+// ResponseWriter.
+type exchange struct {
+	Exchange
+	w        http.ResponseWriter
+	writeErr error
+	body     inbound
+	upload   *upload // nil: no body
+	path     uint64  // hash of Path
+	left     bool    // the client went away with its body half sent
+	// connected tells a time-out of the response header from one of the dial
+	// or the TLS handshake: both report Timeout().
+	connected atomic.Bool
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	ex, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return ex
+}
+
+func (ex *exchange) Header() http.Header { return ex.w.Header() }
+
+// Unwrap lets http.ResponseController hijack the connection for an upgrade.
+func (ex *exchange) Unwrap() http.ResponseWriter { return ex.w }
+
+func (ex *exchange) WriteHeader(status int) {
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		// Upstream's 103 and 102 could carry headers that ModifyResponse never
+		// sees (golang/go 81319), and its 100 answers bearerd's own Expect.
+		return
+	}
+	if ex.Status == 0 {
+		ex.Status = status
+	}
+	ex.w.WriteHeader(status)
+}
+
+func (ex *exchange) Write(p []byte) (int, error) {
+	if ex.Status == 0 {
+		ex.Status = http.StatusOK
+	}
+	n, err := ex.w.Write(p)
+	ex.BytesOut += int64(n)
+	if err != nil {
+		ex.writeErr = err
+	}
+	return n, err
+}
+
+// FlushError is what http.ResponseController and ReverseProxy flush by.
+func (ex *exchange) FlushError() error {
+	f, ok := ex.w.(http.Flusher)
+	if !ok {
+		return http.ErrNotSupported
+	}
+	if fe, ok := f.(interface{ FlushError() error }); ok {
+		err := fe.FlushError()
+		if err != nil {
+			ex.writeErr = err
+		}
+		return err
+	}
+	f.Flush()
+	return nil
+}
+
+// end settles the outcome. returned is false when the handler panicked, as
+// ReverseProxy does to abort an answer.
+func (ex *exchange) end(ctx context.Context, returned bool) {
+	switch {
+	case ex.writeErr != nil, ex.left, !returned && ctx.Err() != nil:
+		ex.Outcome = ClientClosed
+	case !returned:
+		ex.Outcome = Aborted
+	default:
+		ex.Outcome = Completed
+	}
+	ex.BytesIn = ex.body.n.Load()
+	ex.Duration = time.Since(ex.Start)
+}

@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Names of this machine, as its own programs and its containers write it.
+var ownHosts = []string{"localhost", "127.0.0.1", "[::1]", "host.docker.internal", "host.containers.internal"}
+
+// guard decides which requests may speak with the user's account.
+type guard struct {
+	hosts        map[string]bool // lower case, no port
+	methods      []string        // empty: all
+	allow        string          // value of the Allow header
+	paths        []string        // escaped prefixes without their final slash; empty: all
+	noTraversal  bool            // dot segments could leave the prefix or an allowed path
+	allowUpgrade bool
+}
+
+func newGuard(o Options) *guard {
+	g := &guard{
+		hosts:        make(map[string]bool),
+		methods:      o.Methods,
+		allow:        "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+		noTraversal:  len(o.Paths) > 0 || strings.Trim(o.Upstream.Path, "/") != "",
+		allowUpgrade: o.AllowUpgrade,
+	}
+	if len(o.Methods) > 0 {
+		g.allow = strings.Join(o.Methods, ", ")
+	}
+	for _, host := range slices.Concat(ownHosts, o.Hosts) {
+		if strings.Count(host, ":") > 1 && host[0] != '[' {
+			host = "[" + host + "]" // an IPv6 address, as a Host header writes it
+		}
+		g.hosts[normalHost(host)] = true
+	}
+	for _, path := range o.Paths {
+		g.paths = append(g.paths, strings.TrimSuffix(path, "/"))
+	}
+	return g
+}
+
+// check returns why r must not pass, or nil.
+func (g *guard) check(r *http.Request) *Error {
+	if !g.hosts[normalHost(r.Host)] {
+		// A page whose name was rebound to loopback sends neither Origin nor
+		// Sec-Fetch-Site with a GET: Host is the only sign (CVE-2024-28224).
+		return &Error{Code: HostNotAllowed}
+	}
+	if r.Method == http.MethodConnect || r.Method == http.MethodTrace ||
+		len(g.methods) > 0 && !slices.Contains(g.methods, r.Method) {
+		return &Error{Code: MethodNotAllowed}
+	}
+	path, _ := splitTarget(r.RequestURI)
+	if !strings.HasPrefix(path, "/") {
+		// "GET x:http://other/steal" would go to upstream verbatim, with the
+		// token on it (Traefik PR 13796).
+		return &Error{Code: BadTarget}
+	}
+	if g.noTraversal && traverses(path) {
+		return &Error{Code: BadPath}
+	}
+	if len(g.paths) > 0 && !slices.ContainsFunc(g.paths, func(p string) bool { return under(p, path) }) {
+		return &Error{Code: PathNotAllowed}
+	}
+	if !g.allowUpgrade && upgrades(r.Header) {
+		return &Error{Code: UpgradeNotAllowed}
+	}
+	return nil
+}
+
+// normalHost is a Host header's value as the allow-list has it: lower case,
+// without port and without one trailing dot.
+func normalHost(host string) string {
+	if end := strings.LastIndexByte(host, ']'); end >= 0 {
+		if port := host[end+1:]; port == "" || isPort(port) {
+			host = host[:end+1]
+		}
+	} else if colon := strings.LastIndexByte(host, ':'); colon >= 0 && isPort(host[colon:]) {
+		host = host[:colon]
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// isPort reports whether s is a colon and digits; a lone colon is one too
+// (RFC 3986, 3.2.3).
+func isPort(s string) bool {
+	return s[0] == ':' && strings.Trim(s[1:], "0123456789") == ""
+}
+
+// under reports whether path is prefix or below it, by whole segments. Both
+// are compared as they are written: what is escaped in a way that the list
+// does not have is not on the list.
+func under(prefix, path string) bool {
+	rest, ok := strings.CutPrefix(path, prefix)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// traverses reports whether some server might read path as one with dot
+// segments or a NUL byte: at each level of decoding, with / and \ both as
+// separators and parameters (";x") cut off (CVE-2025-47952, CVE-2025-66490).
+func traverses(path string) bool {
+	// Nobody needs more levels than these; a path that has them is hiding
+	// something, and each level costs a pass.
+	const levels = 4
+	for range levels {
+		for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
+			segment, _, _ = strings.Cut(segment, ";")
+			if segment == "." || segment == ".." {
+				return true
+			}
+		}
+		if strings.IndexByte(path, 0) >= 0 {
+			return true
+		}
+		decoded := unescapeLoosely(path)
+		if decoded == path {
+			return false
+		}
+		path = decoded
+	}
+	return true
+}
+
+// unescapeLoosely decodes every valid %XX once and leaves the rest.
+func unescapeLoosely(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	if u, err := url.PathUnescape(s); err == nil {
+		return u
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if u, err := url.PathUnescape(s[i : i+3]); err == nil {
+				b.WriteString(u)
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// upgrades reports whether a request asks to switch protocols.
+func upgrades(h http.Header) bool { return len(h["Upgrade"]) > 0 }
+
+// dropH2C takes back an offer to switch to cleartext HTTP/2. RFC 9113, 3.1
+// has given that up and a server may ignore an Upgrade; some clients (Java's)
+// send it with every first request. It must never reach upstream: behind a
+// proxy it is a known way to smuggle requests past it.
+func dropH2C(h http.Header) {
+	if up := h["Upgrade"]; len(up) == 1 && strings.EqualFold(strings.TrimSpace(up[0]), "h2c") {
+		h.Del("Upgrade")
+		h.Del("Http2-Settings")
+	}
+}

@@ -1,0 +1,272 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// reserve is the memory that all held request bodies share, in bytes.
+type reserve struct {
+	limit int64
+	used  atomic.Int64
+}
+
+func (r *reserve) take(n int64) bool {
+	if r.used.Add(n) <= r.limit {
+		return true
+	}
+	r.used.Add(-n)
+	return false
+}
+
+func (r *reserve) give(n int64) { r.used.Add(-n) }
+
+// An upload is a request body that may be sent twice.
+//
+// A body of known length that fits is held whole before it is sent: then the
+// transport may send it again by itself too, where it is safe. One of unknown
+// length is sent as it comes; its first bytes are kept, and it can be sent
+// again while they are all there. Of any other nothing is kept: it is
+// announced by Expect: 100-continue, and can be sent again while upstream has
+// not asked for it.
+type upload struct {
+	announce bool   // send Expect: 100-continue and wait
+	held     []byte // all of it, or nil
+
+	src     io.Reader
+	reserve *reserve
+	limit   int64 // most that is kept
+
+	reading sync.Mutex // held while src is read: one reader at a time
+
+	mu       sync.Mutex // guards all below; never held while src is read
+	kept     []byte     // the first bytes of src
+	reserved int64      // what reserve gave
+	spilled  bool       // src gave bytes that were not kept
+	srcErr   error      // how src ended
+	current  *attempt
+	pause    chan struct{} // while not nil, current waits for it to close
+}
+
+var errSuperseded = errors.New("a later attempt sends this body")
+
+// newUpload prepares the body of r, whose reader is src. It reads the whole
+// of a body that it holds: the error is src's.
+func newUpload(r *http.Request, src io.Reader, limit int64, res *reserve) (*upload, error) {
+	u := &upload{src: src, reserve: res, limit: limit}
+	if r.ContentLength < 0 {
+		return u, nil
+	}
+	if r.ContentLength > limit || !res.take(r.ContentLength) {
+		u.announce = true
+		u.limit = 0
+		return u, nil
+	}
+	u.reserved = r.ContentLength
+	u.held = make([]byte, r.ContentLength)
+	_, err := io.ReadFull(src, u.held)
+	return u, err
+}
+
+// release gives back what was reserved. No attempt may read on.
+func (u *upload) release() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.current = nil
+	if u.pause != nil {
+		close(u.pause)
+		u.pause = nil
+	}
+	u.reserve.give(u.reserved)
+	u.reserved = 0
+}
+
+// attach makes the body that of an attempt upstream. A second attempt takes
+// over from the first, which reads no more. It reports false, and changes
+// nothing, when the first bytes are gone.
+func (u *upload) attach(req *http.Request) bool {
+	if u.held != nil {
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(u.held)), nil }
+		req.Body, _ = req.GetBody()
+		return true
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.spilled {
+		return false
+	}
+	u.current = &attempt{upload: u}
+	u.resumeLocked()
+	req.Body = u.current
+	return true
+}
+
+// hold stops the attempt under way where it is, so that no more of the body
+// is lost while a login decides. attach or resume must follow.
+func (u *upload) hold() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pause == nil {
+		u.pause = make(chan struct{})
+	}
+}
+
+// resume lets the attempt go on that hold stopped.
+func (u *upload) resume() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.resumeLocked()
+}
+
+func (u *upload) resumeLocked() {
+	if u.pause != nil {
+		close(u.pause)
+		u.pause = nil
+	}
+}
+
+// attempt is the body of one request upstream. Close does not reach the
+// inbound body: a second attempt may need the rest of it.
+type attempt struct {
+	upload *upload
+	off    int64 // read so far; used by the transport's one reading goroutine
+}
+
+func (a *attempt) Close() error {
+	u := a.upload
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.current == a {
+		u.current = nil
+	}
+	return nil
+}
+
+func (a *attempt) Read(p []byte) (int, error) {
+	if n, err := a.readKept(p); n > 0 || err != nil {
+		return n, err
+	}
+	u := a.upload
+	u.reading.Lock()
+	defer u.reading.Unlock()
+	// Another reader may have brought something, or taken over, meanwhile.
+	if n, err := a.readKept(p); n > 0 || err != nil {
+		return n, err
+	}
+	n, err := u.src.Read(p)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.keepLocked(p[:n], u.current != a)
+	u.srcErr = err
+	a.off += int64(n)
+	return n, err
+}
+
+// readKept reads from what src gave already. It returns 0 and nil where src
+// itself must be read.
+func (a *attempt) readKept(p []byte) (int, error) {
+	u := a.upload
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for u.current == a && u.pause != nil {
+		pause := u.pause
+		u.mu.Unlock()
+		<-pause
+		u.mu.Lock()
+	}
+	if u.current != a {
+		return 0, errSuperseded
+	}
+	if a.off < int64(len(u.kept)) {
+		n := copy(p, u.kept[a.off:])
+		a.off += int64(n)
+		return n, nil
+	}
+	return 0, u.srcErr
+}
+
+// keepLocked keeps what src gave, or drops all that is kept when it no longer
+// fits. What a superseded attempt was still reading is always kept: the next
+// one needs it, and it is one read at most.
+func (u *upload) keepLocked(p []byte, superseded bool) {
+	if len(p) == 0 || u.spilled {
+		return
+	}
+	need := int64(len(u.kept) + len(p))
+	if !superseded && (need > u.limit || !u.reserveLocked(need)) {
+		u.spilled = true
+		u.kept = nil
+		u.reserve.give(u.reserved)
+		u.reserved = 0
+		return
+	}
+	u.kept = append(u.kept, p...)
+}
+
+// reserveLocked makes the reservation at least n bytes, doubling.
+func (u *upload) reserveLocked(n int64) bool {
+	if n <= u.reserved {
+		return true
+	}
+	more := min(max(n, 2*u.reserved, 4<<10), u.limit) - u.reserved
+	if !u.reserve.take(more) {
+		return false
+	}
+	u.reserved += more
+	return true
+}
+
+// inbound reads a client's request body: it counts, remembers how it failed,
+// and gives up on a client that sends nothing for as long as idle.
+type inbound struct {
+	body io.Reader
+	conn *http.ResponseController
+	idle time.Duration
+	n    atomic.Int64
+
+	mu    sync.Mutex // guards the two below and the connection's deadline
+	err   error      // what ended it, other than its end
+	ended bool       // the handler has returned; the connection is not ours
+}
+
+func (b *inbound) Read(p []byte) (int, error) {
+	b.deadline(time.Now().Add(b.idle))
+	n, err := b.body.Read(p)
+	b.n.Add(int64(n))
+	if err == io.EOF {
+		// A deadline left behind would end the request: net/http goes on
+		// reading the connection to see the client leave.
+		b.deadline(time.Time{})
+	} else if err != nil {
+		b.mu.Lock()
+		b.err = err
+		b.mu.Unlock()
+	}
+	return n, err
+}
+
+func (b *inbound) deadline(t time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.ended {
+		_ = b.conn.SetReadDeadline(t) // a recorder in a test has no connection
+	}
+}
+
+// failure returns what ended the body before its end.
+func (b *inbound) failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+func (b *inbound) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+}

@@ -1,0 +1,281 @@
+package querysim
+
+import (
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Results of a login other than an OAuth error code.
+const (
+	resultOK               = "ok"
+	resultUnavailable      = "unavailable"
+	resultAbandoned        = "abandoned"
+	resultMisdirected      = "misdirected"
+	resultMethodNotAllowed = "method_not_allowed"
+	resultMediaType        = "unsupported_media_type"
+)
+
+// maxForm is how much of a login request is read, in bytes.
+const maxForm = 64 << 10
+
+// downPage is what a load balancer shows when the login server is away.
+const downPage = `<html>
+<head><title>503 Service Temporarily Unavailable</title></head>
+<body><center><h1>503 Service Temporarily Unavailable</h1></center></body>
+</html>
+`
+
+// answer is what a login comes to. It is made whole before any of it is sent,
+// so that a client which has its answer finds it counted.
+type answer struct {
+	result    string // as in Event.Result
+	status    int
+	mediaType string
+	challenge string // WWW-Authenticate; empty: none
+	body      []byte
+}
+
+func jsonAnswer(result string, status int, v any) answer {
+	return answer{result: result, status: status, mediaType: "application/json", body: mustJSON(v)}
+}
+
+func refuse(status int, code, description string) answer {
+	return jsonAnswer(code, status, errorBody{Error: code, Description: description})
+}
+
+// LoginHandler returns the three login servers. They differ in path, so one
+// listener serves them all.
+func (s *Simulator) LoginHandler() http.Handler { return http.HandlerFunc(s.serveLogin) }
+
+func (s *Simulator) serveLogin(w http.ResponseWriter, r *http.Request) {
+	i := slices.IndexFunc(vendors, func(v Vendor) bool { return v.LoginPath == r.URL.Path })
+	if i < 0 {
+		writeJSON(w, http.StatusNotFound, errorBody{Error: "not_found"})
+		return
+	}
+	v := vendors[i]
+
+	serial, delay := s.beginLogin()
+	// The body is read before the delay because net/http notices a client that
+	// leaves only once its body has been read.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	var a answer
+	switch {
+	case !waited(r, delay):
+		a = answer{result: resultAbandoned}
+	case s.isLoginDown():
+		a = answer{result: resultUnavailable, status: http.StatusServiceUnavailable, mediaType: "text/html", body: []byte(downPage)}
+	case err != nil:
+		a = refuse(http.StatusBadRequest, "invalid_request", "The body could not be read")
+	default:
+		a = s.login(v, r, body)
+	}
+	s.endLogin(a.result)
+	s.onEvent(Event{Kind: EventLogin, Vendor: v.Name, Result: a.result, Serial: serial})
+	if a.result == resultAbandoned {
+		return
+	}
+
+	h := w.Header()
+	h.Set("Content-Type", a.mediaType)
+	h.Set("Cache-Control", "no-store")                   // RFC 6749 5.1
+	h.Set("Date", s.now().UTC().Format(http.TimeFormat)) // the simulated clock, not net/http's
+	if a.challenge != "" {
+		h.Set("WWW-Authenticate", a.challenge)
+	}
+	if a.status == http.StatusMethodNotAllowed {
+		h.Set("Allow", http.MethodPost)
+	}
+	w.WriteHeader(a.status)
+	_, _ = w.Write(a.body) // the client may have gone
+}
+
+// waited waits for d and reports whether the client waited too.
+func waited(r *http.Request, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.Context().Done():
+		return false
+	}
+}
+
+func (s *Simulator) beginLogin() (serial int, delay time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Logins++
+	s.loginsUnderWay++
+	s.stats.LoginsAtOnce = max(s.stats.LoginsAtOnce, s.loginsUnderWay)
+	return s.stats.Logins, s.loginDelay
+}
+
+func (s *Simulator) endLogin(result string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loginsUnderWay--
+	switch result {
+	case resultOK:
+		s.stats.LoginsOK++
+	case resultUnavailable:
+		s.stats.LoginsUnavailable++
+	case resultAbandoned:
+		s.stats.LoginsAbandoned++
+	default:
+		s.stats.LoginsRefused++
+	}
+}
+
+func (s *Simulator) isLoginDown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loginDown
+}
+
+// login judges one request: first what HTTP carries, then the form, the
+// client, the user. No answer repeats what the request said.
+func (s *Simulator) login(v Vendor, r *http.Request, body []byte) answer {
+	if v.LoginHost != "" && !strings.EqualFold(r.Host, v.LoginHost) {
+		return refuse(http.StatusMisdirectedRequest, resultMisdirected, "The Host header must be "+v.LoginHost)
+	}
+	if r.Method != http.MethodPost {
+		return refuse(http.StatusMethodNotAllowed, resultMethodNotAllowed, "Log in with POST")
+	}
+	if r.URL.RawQuery != "" {
+		return refuse(http.StatusBadRequest, "invalid_request", "Parameters belong in the body: URLs end up in logs")
+	}
+	types := r.Header.Values("Content-Type")
+	if len(types) != 1 {
+		return refuse(http.StatusUnsupportedMediaType, resultMediaType, "One Content-Type is required")
+	}
+	if t, _, err := mime.ParseMediaType(types[0]); err != nil || t != "application/x-www-form-urlencoded" {
+		return refuse(http.StatusUnsupportedMediaType, resultMediaType, "The Content-Type must be application/x-www-form-urlencoded")
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return refuse(http.StatusBadRequest, "invalid_request", "The body is not a form")
+	}
+	for _, values := range form {
+		if len(values) > 1 { // RFC 6749 3.2
+			return refuse(http.StatusBadRequest, "invalid_request", "Duplicated parameter")
+		}
+	}
+
+	grant := form.Get("grant_type")
+	if grant == "" {
+		return refuse(http.StatusBadRequest, "invalid_request", "Missing form parameter: grant_type")
+	}
+	if !slices.Contains(v.grants, grant) {
+		return refuse(http.StatusBadRequest, "unsupported_grant_type", "Unsupported grant_type")
+	}
+	if a, ok := checkClient(v, r.Header.Values("Authorization"), form); !ok {
+		return a
+	}
+	subject := v.ClientID
+	if grant == grantPassword {
+		if a, ok := s.checkUser(v, form); !ok {
+			return a
+		}
+		subject = s.username
+	}
+	return s.grant(v, subject)
+}
+
+// checkClient authenticates the client by the form or, if it has a secret, by
+// HTTP basic (RFC 6749 2.3.1). A public client must name itself in the form,
+// as its vendor documents.
+func checkClient(v Vendor, authorization []string, form url.Values) (answer, bool) {
+	invalid := refuse(http.StatusUnauthorized, "invalid_client", "Invalid client or Invalid client credentials")
+	if len(authorization) == 0 {
+		ok := form.Get("client_id") == v.ClientID && (v.ClientSecret == "" || form.Get("client_secret") == v.ClientSecret)
+		return invalid, ok
+	}
+	// RFC 6749 5.2 requires the challenge where the header was used.
+	invalid.challenge = fmt.Sprintf("Basic realm=%q", v.Name)
+	if v.ClientSecret == "" || len(authorization) > 1 {
+		return invalid, false
+	}
+	if form.Has("client_secret") {
+		return refuse(http.StatusBadRequest, "invalid_request", "More than one client authentication"), false
+	}
+	id, secret, ok := basicAuth(authorization[0])
+	if !ok || id != v.ClientID || secret != v.ClientSecret || form.Has("client_id") && form.Get("client_id") != id {
+		return invalid, false
+	}
+	return answer{}, true
+}
+
+// basicAuth reads an Authorization header as RFC 6749 2.3.1 wants it: id and
+// secret are form-encoded before they are joined.
+func basicAuth(header string) (id, secret string, ok bool) {
+	r := http.Request{Header: http.Header{"Authorization": {header}}}
+	id, secret, ok = r.BasicAuth()
+	if !ok {
+		return "", "", false
+	}
+	id, err1 := url.QueryUnescape(id)
+	secret, err2 := url.QueryUnescape(secret)
+	return id, secret, err1 == nil && err2 == nil
+}
+
+func (s *Simulator) checkUser(v Vendor, form url.Values) (answer, bool) {
+	for _, name := range []string{"username", "password"} {
+		if form.Get(name) == "" {
+			return refuse(http.StatusBadRequest, "invalid_request", "Missing form parameter: "+name), false
+		}
+	}
+	s.mu.Lock()
+	ok := form.Get("username") == s.username && form.Get("password") == s.password
+	s.mu.Unlock()
+	return refuse(v.refusedStatus, "invalid_grant", "Invalid user credentials"), ok
+}
+
+// keycloakAnswer is in the order of the vendors' example. Of the two
+// spellings they document, not-before-policy is the one a Keycloak sends.
+type keycloakAnswer struct {
+	AccessToken      string `json:"access_token"`
+	ExpiresIn        int    `json:"expires_in"`         // seconds
+	RefreshExpiresIn int    `json:"refresh_expires_in"` // seconds
+	RefreshToken     string `json:"refresh_token"`      // sent, but no grant takes it
+	TokenType        string `json:"token_type"`
+	NotBeforePolicy  int64  `json:"not-before-policy"` // Unix time
+	SessionState     string `json:"session_state"`
+	Scope            string `json:"scope"`
+}
+
+// bareAnswer says nothing of expiry: only the token's claims do.
+type bareAnswer struct {
+	AccessToken  string  `json:"access_token"`
+	TokenType    string  `json:"token_type"`
+	RefreshToken *string `json:"refresh_token"` // always null
+}
+
+func (s *Simulator) grant(v Vendor, subject string) answer {
+	t, err := s.tokens.issue(v, subject, s.now())
+	if err != nil {
+		return refuse(http.StatusInternalServerError, "server_error", "")
+	}
+	if !v.keycloak {
+		return jsonAnswer(resultOK, http.StatusOK, bareAnswer{AccessToken: t.access, TokenType: "Bearer"})
+	}
+	return jsonAnswer(resultOK, http.StatusOK, keycloakAnswer{
+		AccessToken:      t.access,
+		ExpiresIn:        int(s.tokens.lifetime / time.Second),
+		RefreshExpiresIn: int(refreshLifetime / time.Second),
+		RefreshToken:     t.refresh,
+		TokenType:        "bearer",
+		NotBeforePolicy:  1533918000,
+		SessionState:     t.session,
+		Scope:            keycloakScope,
+	})
+}

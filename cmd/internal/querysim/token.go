@@ -1,0 +1,208 @@
+package querysim
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+const (
+	refreshLifetime = 1800 * time.Second
+	keycloakScope   = "email profile"
+)
+
+// claims are those of a Keycloak; APIs are graphnet's, which list what the
+// token opens.
+type claims struct {
+	jwt.RegisteredClaims
+	Type            string   `json:"typ"`
+	AuthorizedParty string   `json:"azp"`
+	SessionState    string   `json:"session_state,omitempty"`
+	Scope           string   `json:"scope,omitempty"`
+	APIs            []string `json:"apis,omitempty"`
+}
+
+// tokenStore issues tokens and knows which are live.
+type tokenStore struct {
+	lifetime time.Duration
+	key      *ecdsa.PrivateKey
+	parser   *jwt.Parser
+
+	mu sync.Mutex // guards what follows
+	// live holds when each token ends, by jti. The moment is kept here because
+	// iat and exp are whole seconds: a token issued at 0.9 s would, by its exp,
+	// live up to a second less than it was promised. Ended tokens are dropped
+	// at the next login, so live holds at most those of one lifetime.
+	live map[string]time.Time
+	// verified holds the jti of each text whose signature was found good, by
+	// hash, so that a load test measures bearerd and not this signature. It is
+	// emptied at each login. What it says of a token that is no longer in live
+	// does not matter.
+	verified map[[sha256.Size]byte]string
+}
+
+func newTokenStore(lifetime time.Duration) (*tokenStore, error) {
+	// ES256, because an RSA key takes up to a second to make.
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making the signing key: %w", err)
+	}
+	return &tokenStore{
+		lifetime: lifetime,
+		key:      key,
+		// The one algorithm: "none", or HS256 with the public key as secret,
+		// must not pass. Time is judged by live, not by exp.
+		parser: jwt.NewParser(
+			jwt.WithValidMethods([]string{jwt.SigningMethodES256.Alg()}),
+			jwt.WithStrictDecoding(),
+			jwt.WithoutClaimsValidation(),
+		),
+		live:     map[string]time.Time{},
+		verified: map[[sha256.Size]byte]string{},
+	}, nil
+}
+
+type issued struct{ access, refresh, session string }
+
+// issue makes a token for subject that is live from now for one lifetime.
+func (ts *tokenStore) issue(v Vendor, subject string, now time.Time) (issued, error) {
+	id := rand.Text()
+	c := claims{
+		RegisteredClaims: jwt.RegisteredClaims{
+			Issuer:    v.issuer,
+			Subject:   subject,
+			ID:        id,
+			IssuedAt:  jwt.NewNumericDate(now),
+			ExpiresAt: jwt.NewNumericDate(now.Add(ts.lifetime)),
+		},
+		Type:            "Bearer",
+		AuthorizedParty: v.ClientID,
+	}
+	var t issued
+	var err error
+	if v.keycloak {
+		t.session = rand.Text()
+		c.SessionState = t.session
+		c.Audience = jwt.ClaimStrings{"account"}
+		c.Scope = keycloakScope
+		refresh := c
+		refresh.Type, refresh.ID = "Refresh", rand.Text()
+		refresh.ExpiresAt = jwt.NewNumericDate(now.Add(refreshLifetime))
+		if t.refresh, err = ts.sign(refresh); err != nil {
+			return issued{}, err
+		}
+	} else {
+		c.Audience = jwt.ClaimStrings{"query-service"}
+		c.APIs = []string{"/cpmm/api/v1"}
+	}
+	if t.access, err = ts.sign(c); err != nil {
+		return issued{}, err
+	}
+
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	maps.DeleteFunc(ts.live, func(_ string, ends time.Time) bool { return !now.Before(ends) })
+	clear(ts.verified)
+	ts.live[id] = now.Add(ts.lifetime)
+	return t, nil
+}
+
+func (ts *tokenStore) sign(c claims) (string, error) {
+	text, err := jwt.NewWithClaims(jwt.SigningMethodES256, c).SignedString(ts.key)
+	if err != nil {
+		return "", fmt.Errorf("signing a token: %w", err)
+	}
+	return text, nil
+}
+
+// good reports whether text is a token of this store that is live now.
+func (ts *tokenStore) good(text string, now time.Time) bool {
+	hash := sha256.Sum256([]byte(text))
+	ts.mu.Lock()
+	id, ok := ts.verified[hash]
+	ts.mu.Unlock()
+	if !ok {
+		var c claims
+		_, err := ts.parser.ParseWithClaims(text, &c, func(*jwt.Token) (any, error) { return &ts.key.PublicKey, nil })
+		if err != nil {
+			return false
+		}
+		id = c.ID
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ends, live := ts.live[id]
+	if !live || !now.Before(ends) {
+		return false
+	}
+	ts.verified[hash] = id
+	return true
+}
+
+// revoke ends every token and returns how many were live now.
+func (ts *tokenStore) revoke(now time.Time) int {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	n := 0
+	for _, ends := range ts.live {
+		if now.Before(ends) {
+			n++
+		}
+	}
+	clear(ts.live)
+	clear(ts.verified)
+	return n
+}
+
+// RequireToken returns next behind the Query Service's token check: exactly
+// one Authorization header, "Bearer", one space, a live token. Anything else
+// is answered 401 (RFC 6750 3) and does not reach next.
+func (s *Simulator) RequireToken(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, wellFormed := bearerToken(r.Header)
+		good := wellFormed && s.tokens.good(text, s.now())
+		s.countQuery(wellFormed, good)
+		if good {
+			next.ServeHTTP(w, r)
+			return
+		}
+		description := "The token is not known, has expired or was revoked"
+		if !wellFormed {
+			description = "One Authorization header is required: Bearer, one space, the token"
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="query-service", error="invalid_token", error_description=%q`, description))
+		writeJSON(w, http.StatusUnauthorized, errorBody{Error: "invalid_token", Description: description})
+	})
+}
+
+// bearerToken returns the token of h and whether there is one, in form. The
+// vendors document "Bearer", so its case counts here, unlike in RFC 9110.
+func bearerToken(h http.Header) (string, bool) {
+	values := h.Values("Authorization")
+	if len(values) != 1 {
+		return "", false
+	}
+	text, ok := strings.CutPrefix(values[0], "Bearer ")
+	return text, ok && text != "" && !strings.ContainsAny(text, " \t,")
+}
+
+func (s *Simulator) countQuery(wellFormed, good bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Queries++
+	if !good {
+		s.stats.Unauthorized++
+	}
+	if !wellFormed {
+		s.stats.WithoutToken++
+	}
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// program is a running querysim.
+type program struct {
+	t       *testing.T
+	out     *bufio.Scanner
+	stop    context.CancelFunc
+	code    chan int
+	stderr  bytes.Buffer                 // to be read after the end
+	presets map[string]map[string]string // what it printed for bearerd, by preset
+	control string
+}
+
+// start runs querysim on free ports and reads what it prints at start.
+func start(t *testing.T, args ...string) *program {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	p := &program{t: t, out: bufio.NewScanner(r), stop: stop, code: make(chan int, 1), presets: map[string]map[string]string{}}
+	args = append([]string{"-login-listen=127.0.0.1:0", "-query-listen=127.0.0.1:0", "-control-listen=127.0.0.1:0"}, args...)
+	go func() {
+		code := run(ctx, args, w, &p.stderr)
+		w.Close()
+		p.code <- code
+	}()
+	t.Cleanup(func() {
+		stop()
+		r.Close()
+	})
+
+	var lines map[string]string
+	for len(lines) < 5 || lines["BEARERD_PRESET"] != "graphnet" {
+		line := p.line()
+		if _, url, ok := strings.Cut(line, "control: "); ok {
+			p.control, _, _ = strings.Cut(strings.TrimSpace(url), " ")
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok {
+			continue
+		}
+		if name == "BEARERD_PRESET" {
+			lines = map[string]string{}
+			p.presets[value] = lines
+		}
+		lines[name] = value
+	}
+	return p
+}
+
+// line returns the next line of standard output.
+func (p *program) line() string {
+	p.t.Helper()
+	if !p.out.Scan() {
+		p.t.Fatalf("the output ended: %v", p.out.Err())
+	}
+	return p.out.Text()
+}
+
+// end stops the program and returns its exit code.
+func (p *program) end() int {
+	p.stop()
+	for p.out.Scan() { // the pipe holds nothing: unread output would block the program
+	}
+	return <-p.code
+}
+
+// login does what bearerd does with the printed lines of preset, given the
+// password, and returns the status and the token.
+func (p *program) login(preset, host, clientID, password string) (int, string) {
+	p.t.Helper()
+	env := p.presets[preset]
+	req, err := http.NewRequest("POST", env["BEARERD_TOKEN_URL"], strings.NewReader(url.Values{
+		"grant_type": {"password"}, "client_id": {clientID}, "username": {env["BEARERD_USERNAME"]}, "password": {password},
+	}.Encode()))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	req.Host = host
+	return p.send(req)
+}
+
+func (p *program) send(req *http.Request) (status int, token string) {
+	p.t.Helper()
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	// The program prints a line before it answers: read it meanwhile.
+	type result struct {
+		resp *http.Response
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		resp, err := http.DefaultClient.Do(req)
+		done <- result{resp, err}
+	}()
+	line := p.line()
+	p.t.Log(line)
+	res := <-done
+	if res.err != nil {
+		p.t.Fatal(res.err)
+	}
+	defer res.resp.Body.Close()
+	var a struct {
+		Token string `json:"access_token"`
+	}
+	_ = json.NewDecoder(res.resp.Body).Decode(&a)
+	if ok := strings.HasSuffix(line, ", ok"); ok != (res.resp.StatusCode == 200) || !strings.HasPrefix(line, "login ") {
+		p.t.Errorf("line of a login answered %d: got %q", res.resp.StatusCode, line)
+	}
+	return res.resp.StatusCode, a.Token
+}
+
+func TestPrintedLinesWork(t *testing.T) {
+	p := start(t)
+	tokens := map[string]string{}
+	for preset, server := range map[string]struct{ host, clientID string }{
+		"vyopta": {"login.vyopta.com", "vyopta"},
+		"wxp":    {"login.wxpcollaboration.hp.com", "WXP Collaboration"},
+	} {
+		status, token := p.login(preset, server.host, server.clientID, p.presets[preset]["BEARERD_PASSWORD"])
+		if status != 200 {
+			t.Fatalf("%s: got %d, want 200", preset, status)
+		}
+		tokens[preset] = token
+		if status, _ := p.login(preset, server.host, server.clientID, "wrong"); status != 401 {
+			t.Errorf("%s with a wrong password: got %d, want 401", preset, status)
+		}
+	}
+	env := p.presets["graphnet"]
+	req, err := http.NewRequest("POST", env["BEARERD_TOKEN_URL"], strings.NewReader(url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {env["BEARERD_CLIENT_ID"]}, "client_secret": {env["BEARERD_CLIENT_SECRET"]},
+	}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, token := p.send(req)
+	if status != 200 {
+		t.Fatalf("graphnet: got %d, want 200", status)
+	}
+	tokens["graphnet"] = token
+
+	for preset, token := range tokens {
+		req, err := http.NewRequest("GET", p.presets[preset]["BEARERD_UPSTREAM"]+"/cpmm/api/v1/orgs/42/metrics/names", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("query with the token of %s: got %d, want 200", preset, resp.StatusCode)
+		}
+	}
+	resp, err := http.Get(p.control + "/stats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var stats struct {
+		Logins, Queries int
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil || stats.Logins != 5 || stats.Queries != 3 {
+		t.Errorf("stats: got %+v, %v, want 5 logins and 3 queries", stats, err)
+	}
+	if code := p.end(); code != 0 || p.stderr.Len() > 0 {
+		t.Errorf("got exit code %d and %q on stderr, want 0 and nothing", code, p.stderr.String())
+	}
+	if _, err := http.Get(p.control + "/stats"); err == nil {
+		t.Error("it still listens after the end")
+	}
+}
+
+func TestOwnAccount(t *testing.T) {
+	const password = "s3cret of mine"
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(password+"\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "-username=me@example.com", "-password-file="+file, "-lifetime=2s")
+	env := p.presets["vyopta"]
+	if env["BEARERD_USERNAME"] != "me@example.com" || env["BEARERD_PASSWORD_FILE"] != file || env["BEARERD_PASSWORD"] != "" {
+		t.Errorf("printed lines: got %q, want the name and the password's file", env)
+	}
+	if status, _ := p.login("vyopta", "login.vyopta.com", "vyopta", password); status != 200 {
+		t.Errorf("got %d, want 200", status)
+	}
+	if code := p.end(); code != 0 {
+		t.Errorf("got exit code %d, want 0", code)
+	}
+}
+
+func TestTakenPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	names := []string{"-login-listen", "-query-listen", "-control-listen"}
+	for _, taken := range names {
+		var args []string
+		for _, name := range names {
+			address := "127.0.0.1:0"
+			if name == taken {
+				address = l.Addr().String()
+			}
+			args = append(args, name+"="+address)
+		}
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), args, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), taken+":") || stdout.Len() > 0 {
+			t.Errorf("%s taken: got exit code %d, stdout %q, stderr %q, want 1 and the flag's name", taken, code, stdout.String(), stderr.String())
+		}
+	}
+}
+
+func TestBadCommandLine(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ arg, want string }{
+		{"-unknown", "-unknown"},
+		{"-lifetime=soon", "-lifetime"},
+		{"-lifetime=1500ms", "lifetime"},
+		{"-login-delay=-1s", "delay"},
+		{"-seed=-1", "-seed"},
+		{"-username=", "-username"},
+		{"-password-file=" + empty, "-password-file"},
+		{"-password-file=" + empty + ".missing", "-password-file"},
+		{"serve", `"serve"`},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{tt.arg}, &stdout, &stderr); code != 2 || !strings.Contains(stderr.String(), tt.want) || stdout.Len() > 0 {
+			t.Errorf("%s: got exit code %d, stdout %q, stderr %q, want 2 and %s", tt.arg, code, stdout.String(), stderr.String(), tt.want)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"-h"}, &stdout, &stderr); code != 0 || !strings.Contains(stderr.String(), "-login-listen") {
+		t.Errorf("got exit code %d, %q, want 0 and the flags", code, stderr.String())
+	}
+}

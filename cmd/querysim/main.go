@@ -180,7 +180,7 @@ func urlOf(l net.Listener) string {
 func guide(c config, login, query, control string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "login servers: %s\nQuery Service: %s\ncontrol:       %s (POST /revoke, GET /stats)\n\n", login, query, control)
-	b.WriteString("To point bearerd here, give it the lines of one preset (as environment, or in a file: bearerd -env-file F):\n")
+	b.WriteString("To point bearerd here, give it the lines of one preset as environment variables:\n")
 	for _, v := range querysim.Vendors() {
 		fmt.Fprintf(&b, "\nBEARERD_PRESET=%s\nBEARERD_TOKEN_URL=%s%s\nBEARERD_UPSTREAM=%s\n", v.Name, login, v.LoginPath, query)
 		if v.ClientSecret != "" {

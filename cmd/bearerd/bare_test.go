@@ -1,0 +1,49 @@
+//go:build unix
+
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"sync"
+
+	"github.com/bearerd/bearerd/proxy"
+)
+
+// bareUpstream in the environment makes the test binary a bare reverse proxy
+// to that URL, to compare bearerd with.
+const bareUpstream = "BEARERD_TEST_BARE_UPSTREAM"
+
+// bareProxy reports whether this process was a bare proxy, when it has ended.
+func bareProxy() bool {
+	upstream, err := url.Parse(os.Getenv(bareUpstream))
+	if err != nil || upstream.Host == "" {
+		return false
+	}
+	roots := x509.NewCertPool()
+	pemFile, err := os.ReadFile(os.Getenv("BEARERD_CA_FILE"))
+	if err != nil || !roots.AppendCertsFromPEM(pemFile) {
+		panic("no CA file")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Fprintf(os.Stderr, "{\"message\":\"serving\",\"listen\":[%q]}\n", l.Addr())
+	buffers := sync.Pool{New: func() any { return new([32 << 10]byte) }}
+	panic(http.Serve(l, &httputil.ReverseProxy{
+		Rewrite:    func(pr *httputil.ProxyRequest) { pr.SetURL(upstream) },
+		Transport:  proxy.NewTransport(proxy.TransportOptions{RootCAs: roots}),
+		BufferPool: poolOf{&buffers},
+	}))
+}
+
+type poolOf struct{ *sync.Pool }
+
+func (p poolOf) Get() []byte  { return p.Pool.Get().(*[32 << 10]byte)[:] }
+func (p poolOf) Put(b []byte) { p.Pool.Put((*[32 << 10]byte)(b)) }

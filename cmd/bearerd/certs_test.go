@@ -1,0 +1,133 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writeKeyPair writes a new self-signed certificate and its key and returns
+// the paths.
+func writeKeyPair(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	certDER, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writePEM(t, "CERTIFICATE", certDER), writePEM(t, "PRIVATE KEY", keyDER)
+}
+
+func writePEM(t *testing.T, kind string, der []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file.pem")
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCAFileIsAddedToTheSystems(t *testing.T) {
+	path, _ := writeKeyPair(t)
+	c := mustLoad(t, with("BEARERD_CA_FILE="+path))
+	_, certs, err := readCertificates(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := certs[0].Verify(x509.VerifyOptions{Roots: c.RootCAs}); err != nil {
+		t.Errorf("not trusted: %v", err)
+	}
+	want, err := x509.SystemCertPool()
+	if err != nil {
+		t.Skip("no system pool here")
+	}
+	want.AddCert(certs[0])
+	if !c.RootCAs.Equal(want) {
+		t.Error("got other roots than the system's and the file's")
+	}
+}
+
+func TestCertificateProblems(t *testing.T) {
+	cert, key := writeKeyPair(t)
+	_, otherKey := writeKeyPair(t)
+	keyText, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(keyText)
+	// Its first bytes are what an error of asn1 would quote.
+	brokenKey := writePEM(t, "PRIVATE KEY", block.Bytes[7:])
+	encrypted := writePEM(t, "ENCRYPTED PRIVATE KEY", block.Bytes)
+	brokenCert := writePEM(t, "CERTIFICATE", []byte("x"))
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	large := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(large, make([]byte, maxFileSize+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+
+	const certVar, keyVar = "BEARERD_CLIENT_CERT_FILE", "BEARERD_CLIENT_KEY_FILE"
+	for _, tt := range []struct {
+		name    string
+		environ []string
+		want    string // the line's beginning and, after …, its end
+	}{
+		{"no CA", []string{"BEARERD_CA_FILE=" + empty}, "BEARERD_CA_FILE: … holds no certificate in PEM form; it must have a BEGIN CERTIFICATE line"},
+		{"broken CA", []string{"BEARERD_CA_FILE=" + brokenCert}, "BEARERD_CA_FILE: …certificate 1 cannot be parsed: x509: malformed certificate; replace the file"},
+		{"key as CA", []string{"BEARERD_CA_FILE=" + key}, "BEARERD_CA_FILE: … holds no certificate in PEM form; it must have a BEGIN CERTIFICATE line"},
+		{"missing CA", []string{"BEARERD_CA_FILE=" + empty + "x"}, "BEARERD_CA_FILE: …; write the path of a PEM file"},
+		{"directory", []string{"BEARERD_CA_FILE=" + dir}, "BEARERD_CA_FILE: … is not a regular file; write the path of a PEM file"},
+		{"large", []string{"BEARERD_CA_FILE=" + large}, "BEARERD_CA_FILE: …: larger than 1 MiB; write the path of a PEM file"},
+		{"no key", []string{certVar + "=" + cert}, keyVar + ": missing; BEARERD_CLIENT_CERT_FILE needs it"},
+		{"no certificate", []string{keyVar + "=" + key}, certVar + ": missing; BEARERD_CLIENT_KEY_FILE needs it"},
+		{"swapped", []string{certVar + "=" + cert, keyVar + "=" + cert}, keyVar + ": … holds no private key in PEM form; it must have a BEGIN PRIVATE KEY line"},
+		{"encrypted", []string{certVar + "=" + cert, keyVar + "=" + encrypted}, keyVar + ": … is encrypted; decrypt it with openssl pkey"},
+		{"other key", []string{certVar + "=" + cert, keyVar + "=" + otherKey}, keyVar + ": … is not the private key of the first certificate in BEARERD_CLIENT_CERT_FILE; …"},
+		{"broken key", []string{certVar + "=" + cert, keyVar + "=" + brokenKey}, keyVar + ": … is not the private key of the first certificate in BEARERD_CLIENT_CERT_FILE; …"},
+		{"broken certificate", []string{certVar + "=" + brokenCert, keyVar + "=" + key}, certVar + ": …; replace the file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := problems(t, with(tt.environ...))
+			if len(got) != 1 {
+				t.Fatalf("got %q, want one line", got)
+			}
+			rest, ok := got[0], true
+			for i, part := range strings.Split(tt.want, "…") {
+				before, after, found := strings.Cut(rest, part)
+				ok = ok && found && (i > 0 || before == "")
+				rest = after
+			}
+			if !ok {
+				t.Errorf("got %s, want %s", got[0], tt.want)
+			}
+			encoded := base64.StdEncoding.EncodeToString(block.Bytes)
+			if strings.Contains(got[0], encoded[:20]) || strings.Contains(got[0], "asn1") {
+				t.Errorf("bytes of the key, or a text that may hold some: %s", got[0])
+			}
+		})
+	}
+}

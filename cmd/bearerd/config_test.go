@@ -1,0 +1,416 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bearerd/bearerd/tokens"
+)
+
+// working is a configuration without a problem or a warning; tests add to it.
+var working = []string{
+	"BEARERD_UPSTREAM=https://api.example.com",
+	"BEARERD_TOKEN_URL=https://login.example.com/token",
+	"BEARERD_GRANT_TYPE=password",
+	"BEARERD_CLIENT_ID=tool",
+	"BEARERD_USERNAME=u$er-0f-the-account",
+	"BEARERD_PASSWORD=pa$$word-0f-the-account",
+}
+
+// with returns a working environment in which lines replace what they name.
+func with(lines ...string) []string {
+	return append(slices.Clone(lines), without(working, lines...)...)
+}
+
+func without(environ []string, lines ...string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(have string) bool {
+		name, _, _ := strings.Cut(have, "=")
+		return slices.ContainsFunc(lines, func(l string) bool { return l == name || strings.HasPrefix(l, name+"=") })
+	})
+}
+
+// mustLoad loads an environment that has no problem.
+func mustLoad(t *testing.T, environ []string) Config {
+	t.Helper()
+	c, err := loadConfig(environ)
+	if err != nil {
+		t.Fatalf("loadConfig(%q): %v", environ, err)
+	}
+	return c
+}
+
+// problems returns the lines of the error that an environment must have.
+func problems(t *testing.T, environ []string) []string {
+	t.Helper()
+	c, err := loadConfig(environ)
+	if _, ok := errors.AsType[*configError](err); !ok {
+		t.Fatalf("loadConfig(%q): got %v, want a *configError", environ, err)
+	}
+	if !reflect.DeepEqual(c, Config{}) {
+		t.Errorf("loadConfig(%q) gave a Config with its error", environ)
+	}
+	for _, line := range environ {
+		name, value, _ := strings.Cut(line, "=")
+		switch name {
+		case "BEARERD_CLIENT_SECRET", "BEARERD_USERNAME", "BEARERD_PASSWORD", "BEARERD_TOKEN_PARAMS":
+			if value = strings.TrimSpace(value); value != "" && strings.Contains(err.Error(), value) {
+				t.Errorf("the error shows %s: %v", name, err)
+			}
+		}
+	}
+	return strings.Split(err.Error(), "\n")
+}
+
+func TestDefaults(t *testing.T) {
+	c := mustLoad(t, working)
+	if got, want := c.Upstream.String(), "https://api.example.com"; got != want {
+		t.Errorf("Upstream: got %q, want %q", got, want)
+	}
+	if got, want := c.TokenURL.String(), "https://login.example.com/token"; got != want {
+		t.Errorf("TokenURL: got %q, want %q", got, want)
+	}
+	c.Upstream, c.TokenURL = nil, nil
+	want := Config{
+		GrantType: "password", ClientID: "tool", ClientAuth: "body",
+		Username: "u$er-0f-the-account", Password: "pa$$word-0f-the-account",
+		Listen: []string{"localhost:8080"}, AdminListen: "localhost:9180",
+		LoginTimeout: 10 * time.Second, TokenWait: 15 * time.Second, DefaultTokenLifetime: time.Minute,
+		ReplayBuffer: 1 << 20, MaxInFlight: 4096,
+		DialTimeout: 5 * time.Second, ShutdownGrace: 25 * time.Second,
+		LogLevel: "info", LogFormat: "auto", AccessLog: "all",
+	}
+	if !reflect.DeepEqual(c, want) {
+		got, _ := json.Marshal(c)
+		should, _ := json.Marshal(want)
+		t.Errorf("got %s\nwant %s", got, should)
+	}
+}
+
+// Every setting is set here to something that is not its default, so that a
+// field whose variable has another name than the contract's fails.
+func TestEverySettingIsRead(t *testing.T) {
+	cert, key := writeKeyPair(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{
+		"PRESET": "vyopta", "UPSTREAM": "https://a.example/base", "TOKEN_URL": "https://b.example/t",
+		"GRANT_TYPE": "Client_Credentials", "CLIENT_ID": "id", "CLIENT_SECRET": "s", "CLIENT_AUTH": "basic",
+		"USERNAME": "u", "PASSWORD": "p", "SCOPE": "a b", "TOKEN_PARAMS": "audience=x", "TOKEN_HOST": "b.example",
+		"LISTEN": "0.0.0.0:1, [::1]:2,", "ADMIN_LISTEN": "10.0.0.1:3", "ALLOW_NON_LOOPBACK": "true",
+		"ALLOWED_HOSTS": "Proxy.example., [2001:DB8::1]", "ALLOWED_METHODS": "get, head", "ALLOWED_PATHS": "/a,/b%20c",
+		"FORWARD_COOKIES": "1", "ALLOW_UPGRADE": "True", "ALLOW_INSECURE": "TRUE",
+		"CA_FILE": cert, "CLIENT_CERT_FILE": cert, "CLIENT_KEY_FILE": key,
+		"LOGIN_TIMEOUT": "1s", "TOKEN_WAIT": "2s", "DEFAULT_TOKEN_LIFETIME": "3s", "KEEP_WARM": "t",
+		"REPLAY_BUFFER": "64MiB", "MAX_IN_FLIGHT": "5", "DIAL_TIMEOUT": "6s", "RESPONSE_HEADER_TIMEOUT": "7s",
+		"DRAIN_DELAY": "8s", "SHUTDOWN_GRACE": "9s", "LOG_LEVEL": "WARN", "LOG_FORMAT": "json", "ACCESS_LOG": "errors",
+	}
+	var environ []string
+	for name, value := range values {
+		environ = append(environ, "BEARERD_"+name+"="+value)
+	}
+	c := mustLoad(t, environ)
+
+	files := mustLoad(t, with(
+		"BEARERD_CLIENT_SECRET_FILE="+secret, "BEARERD_USERNAME_FILE="+secret, "BEARERD_USERNAME=",
+		"BEARERD_PASSWORD_FILE="+secret, "BEARERD_PASSWORD=", "BEARERD_TOKEN_PARAMS_FILE="+secret))
+	defaults := mustLoad(t, working)
+	for i, s := range settingsOf(&c) {
+		got, with, plain := s.field, settingsOf(&files)[i].field, settingsOf(&defaults)[i].field
+		name := strings.TrimPrefix(s.name, "BEARERD_")
+		if _, ok := values[name]; !ok {
+			got = with
+			if !strings.HasSuffix(name, "_FILE") {
+				t.Errorf("%s is in Config but not in the contract", name)
+			}
+		}
+		delete(values, name)
+		if reflect.DeepEqual(got.Interface(), plain.Interface()) {
+			t.Errorf("%s was not read", s.name)
+		}
+	}
+	if len(values) > 0 {
+		t.Errorf("in the contract but not in Config: %v", slices.Sorted(maps.Keys(values)))
+	}
+
+	for name, eq := range map[string]bool{
+		"list":     slices.Equal(c.Listen, []string{"0.0.0.0:1", "[::1]:2"}),
+		"hosts":    slices.Equal(c.AllowedHosts, []string{"proxy.example", "2001:db8::1"}),
+		"methods":  slices.Equal(c.AllowedMethods, []string{"GET", "HEAD"}),
+		"paths":    slices.Equal(c.AllowedPaths, []string{"/a", "/b%20c"}),
+		"oneof":    c.GrantType == "client_credentials" && c.LogLevel == "warn",
+		"size":     c.ReplayBuffer == 64<<20,
+		"roots":    c.RootCAs != nil && len(c.Certificates) == 1,
+		"no files": defaults.RootCAs == nil && defaults.Certificates == nil,
+	} {
+		if !eq {
+			t.Errorf("%s: got %+v", name, settingsOf(&c))
+		}
+	}
+}
+
+func TestPresets(t *testing.T) {
+	account := []string{"BEARERD_USERNAME=u", "BEARERD_PASSWORD=p"}
+	client := []string{"BEARERD_CLIENT_ID=id", "BEARERD_CLIENT_SECRET=s", "BEARERD_UPSTREAM=https://api.example.com"}
+	for _, tt := range []struct {
+		environ                                            []string
+		upstream, tokenURL, tokenHost, grantType, clientID string
+	}{
+		{append(account, "BEARERD_PRESET=vyopta"), "https://api.vyopta.com",
+			"https://login.vyopta.com/auth/realms/vyopta/protocol/openid-connect/token", "login.vyopta.com", "password", "vyopta"},
+		{append(account, "BEARERD_PRESET=WXP"), "https://api.vyopta.com",
+			"https://login.wxpcollaboration.hp.com/auth/login", "login.wxpcollaboration.hp.com", "password", "WXP Collaboration"},
+		{append(client, "BEARERD_PRESET=graphnet"), "https://api.example.com",
+			"https://coret1.syhapp.com/vlive/hpca/oauth/token", "", "client_credentials", "id"},
+		{slices.Concat(client, account, []string{"BEARERD_PRESET=graphnet", "BEARERD_GRANT_TYPE=password"}), "https://api.example.com",
+			"https://coret1.syhapp.com/vlive/hpca/oauth/token", "", "password", "id"},
+		// Explicit settings win; the Host header stays the vendor's.
+		{append(account, "BEARERD_PRESET=vyopta", "BEARERD_TOKEN_URL=http://127.0.0.1:1/x", "BEARERD_UPSTREAM=http://[::1]:2/b",
+			"BEARERD_CLIENT_ID=mine"), "http://[::1]:2/b", "http://127.0.0.1:1/x", "login.vyopta.com", "password", "mine"},
+	} {
+		c := mustLoad(t, tt.environ)
+		got := []string{c.Upstream.String(), c.TokenURL.String(), c.TokenHost, c.GrantType, c.ClientID}
+		want := []string{tt.upstream, tt.tokenURL, tt.tokenHost, tt.grantType, tt.clientID}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q:\n got %q\nwant %q", tt.environ, got, want)
+		}
+		if len(c.Warnings) > 0 {
+			t.Errorf("%q: warnings %q", tt.environ, c.Warnings)
+		}
+	}
+}
+
+func TestPresetTable(t *testing.T) {
+	var known []string
+	for _, s := range settingsOf(new(Config)) {
+		known = append(known, s.name)
+		if s.name == "BEARERD_PRESET" && !slices.Equal(slices.Sorted(slices.Values(s.oneof)), slices.Sorted(maps.Keys(presets))) {
+			t.Errorf("Config.Preset may be %q, presets has others", s.oneof)
+		}
+	}
+	for name, p := range presets {
+		for variable := range p.values {
+			if !slices.Contains(known, variable) {
+				t.Errorf("preset %s sets %s, which is no setting", name, variable)
+			}
+		}
+	}
+}
+
+// A real setting that looks like one of Kubernetes' variables would be ignored.
+func TestNoSettingIsAServiceLink(t *testing.T) {
+	names := slices.Clone(notYet)
+	for _, s := range settingsOf(new(Config)) {
+		names = append(names, s.name)
+	}
+	for _, name := range names {
+		if serviceLinks[0].MatchString(name) || serviceLinks[1].MatchString(name) {
+			t.Errorf("%s matches", name)
+		}
+	}
+}
+
+func TestServiceLinksAreIgnored(t *testing.T) {
+	c := mustLoad(t, with(
+		"BEARERD_SERVICE_HOST=10.0.0.1", "BEARERD_SERVICE_PORT=80", "BEARERD_SERVICE_PORT_HTTP=80", "BEARERD_ADMIN_SERVICE_PORT=1",
+		"BEARERD_PORT=tcp://10.0.0.1:80", "BEARERD_PORT_80_TCP=tcp://10.0.0.1:80", "BEARERD_PORT_80_TCP_ADDR=10.0.0.1",
+		"BEARERD_PORT_80_UDP_PROTO=udp", "BEARERD_ADMIN_PORT_9180_SCTP_PORT=9180", "BEARERD_ADMIN_PORT=x"))
+	if len(c.Warnings) > 0 {
+		t.Errorf("warnings: %q", c.Warnings)
+	}
+	for _, name := range []string{"BEARERD_PORT_80", "BEARERD_PORTS", "BEARERD_PORT_X_TCP", "BEARERD_SERVICE_HOSTS"} {
+		if got := problems(t, with(name+"=x")); len(got) != 1 || !strings.HasPrefix(got[0], name+": unknown") {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+	// A person who writes a port there must hear that nothing came of it.
+	c = mustLoad(t, with("BEARERD_PORT=9000"))
+	want := "BEARERD_PORT: is not a setting; to move the port write BEARERD_LISTEN=localhost:8080"
+	if !slices.Equal(c.Warnings, []string{want}) {
+		t.Errorf("got %q, want %q", c.Warnings, want)
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	for name, near := range map[string]string{
+		"BEARERD_PASSWORDFILE":    "BEARERD_PASSWORD_FILE",
+		"BEARERD_UPSTRAEM":        "BEARERD_UPSTREAM", // a swap
+		"BEARERD_PASSWD":          "BEARERD_PASSWORD",
+		"BEARERD_upstream":        "BEARERD_UPSTREAM",
+		"BEARERD_ALLOWED_HOST":    "BEARERD_ALLOWED_HOSTS",
+		"BEARERD_LOGINTIMEOUT":    "BEARERD_LOGIN_TIMEOUT",
+		"BEARERD_FOO":             "",
+		"BEARERD_X":               "",
+		"BEARERD_":                "",
+		"BEARERD_TIMEOUT":         "",
+		"BEARERD_TLS_SERVER_NAME": "",
+	} {
+		want := name + ": unknown; bearerd help lists every setting"
+		if near != "" {
+			want = name + ": unknown; did you mean " + near + "?"
+		}
+		if got := problems(t, with(name+"=v4lue")); !slices.Equal(got, []string{want}) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if got := problems(t, with("BEARERD_A\x1b[2J=x"))[0]; strings.Contains(got, "\x1b") {
+		t.Errorf("an escape sequence of a name was printed: %q", got)
+	}
+	// Others' names are nobody's business here.
+	mustLoad(t, with("BEARER_TOKEN=x", "bearerd_upstream=x", "BEARERDX=y", "=C:=C:\\", "NONSENSE", ""))
+}
+
+func TestNotInThisVersionYet(t *testing.T) {
+	for _, name := range notYet {
+		got := problems(t, with(name+"=false"))
+		if len(got) != 1 || !strings.HasPrefix(got[0], name+": not in this version yet; ") {
+			t.Errorf("%s: got %q", name, got)
+		}
+		mustLoad(t, with(name+"="))
+	}
+}
+
+func TestNothingSet(t *testing.T) {
+	for _, environ := range [][]string{nil, {"PATH=/bin"}, {"BEARERD_PRESET=", "BEARERD_SERVICE_HOST=1"}} {
+		got := strings.Join(problems(t, environ), "\n")
+		for _, want := range []string{"BEARERD_PRESET=vyopta", "BEARERD_USERNAME=", "BEARERD_PASSWORD_FILE=", "bearerd demo", "bearerd help"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%q: got %q, want %q in it", environ, got, want)
+			}
+		}
+	}
+}
+
+func TestAllProblemsAtOnceInOrder(t *testing.T) {
+	got := problems(t, []string{
+		"BEARERD_ACCESS_LOG=some", "BEARERD_LISTEN=:80", "BEARERD_UPSTREAM=api.example.com", "BEARERD_ZZZ=1", "BEARERD_ALLOW_QUIT=1",
+	})
+	var names []string
+	for _, line := range got {
+		name, _, _ := strings.Cut(line, ":")
+		names = append(names, strings.TrimPrefix(name, "BEARERD_"))
+	}
+	want := []string{"ALLOW_QUIT", "ZZZ", "UPSTREAM", "TOKEN_URL", "GRANT_TYPE", "LISTEN", "ACCESS_LOG"}
+	if !slices.Equal(names, want) {
+		t.Errorf("got %q\nwant %q", names, want)
+	}
+}
+
+func TestBlankIsUnset(t *testing.T) {
+	var environ []string
+	for _, s := range settingsOf(new(Config)) {
+		environ = append(environ, s.name+"= ")
+	}
+	if got, want := mustLoad(t, append(environ, working...)), mustLoad(t, working); !reflect.DeepEqual(got, want) {
+		t.Errorf("blank variables changed the configuration")
+	}
+}
+
+func TestFirstValueWins(t *testing.T) {
+	c := mustLoad(t, append([]string{"BEARERD_CLIENT_ID=first", "BEARERD_CLIENT_ID=second"}, working...))
+	if c.ClientID != "first" {
+		t.Errorf("got %q, want first", c.ClientID)
+	}
+}
+
+func TestSpaceAroundValues(t *testing.T) {
+	c := mustLoad(t, with("BEARERD_CLIENT_ID= tool\r", "BEARERD_KEEP_WARM=true\r", "BEARERD_PASSWORD= pass word "))
+	if c.ClientID != "tool" || !c.KeepWarm {
+		t.Errorf("got %q and %v", c.ClientID, c.KeepWarm)
+	}
+	if got, want := c.Password.Reveal(), " pass word "; got != want {
+		t.Errorf("password: got %q, want %q untouched", got, want)
+	}
+}
+
+// On Windows the name of a variable has no case.
+func TestNamesFoldedOnWindows(t *testing.T) {
+	l := &loader{}
+	l.readEnviron([]string{"bearerd_Upstream=x", "Bearerd_Service_Host=y"}, true)
+	if want := map[string]string{"BEARERD_UPSTREAM": "x"}; !maps.Equal(l.env, want) {
+		t.Errorf("got %v, want %v", l.env, want)
+	}
+}
+
+func TestEnvironmentIsLeftAlone(t *testing.T) {
+	t.Setenv("BEARERD_CLIENT_ID", "of-the-process")
+	before := os.Environ()
+	if c := mustLoad(t, working); c.ClientID != "tool" {
+		t.Errorf("read from the process: %q", c.ClientID)
+	}
+	if !slices.Equal(before, os.Environ()) {
+		t.Error("the environment changed")
+	}
+}
+
+func TestSecretSources(t *testing.T) {
+	c := mustLoad(t, with("BEARERD_USERNAME=", "BEARERD_USERNAME_FILE=/u", "BEARERD_TOKEN_PARAMS=a=b"))
+	var got []string
+	for _, s := range c.SecretSources() {
+		got = append(got, s.Name+" "+s.From())
+	}
+	if want := []string{"USERNAME file", "PASSWORD env", "TOKEN_PARAMS env"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if want := (tokens.Source{File: "/u"}); c.SecretSources()[0].Source != want {
+		t.Errorf("got %+v, want %+v", c.SecretSources()[0].Source, want)
+	}
+}
+
+func TestConfigPrintsNoSecret(t *testing.T) {
+	cert, key := writeKeyPair(t)
+	c := mustLoad(t, with("BEARERD_CLIENT_CERT_FILE="+cert, "BEARERD_CLIENT_KEY_FILE="+key))
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		for _, arg := range []any{c, &c} {
+			if got := fmt.Sprintf(verb, arg); got != "[config]" {
+				t.Errorf("%s: got %.80q", verb, got)
+			}
+		}
+	}
+}
+
+// FuzzConfig looks for a panic and for a message with a secret in it: those
+// lines that give one have it end in a marker.
+func FuzzConfig(f *testing.F) {
+	f.Add(strings.Join(working, "\n"))
+	f.Add("BEARERD_PASSWORD=x\nBEARERD_PASSWORD_FILE=y\nBEARERD_TOKEN_PARAMS=a=%zz;&scope\nBEARERD_UPSTREAM=//u:p@h")
+	f.Add("BEARERD_PRESET=graphnet\nBEARERD_UPSTREAM=https://h/a/%252e%252e/\nBEARERD_LISTEN=[::]:0,:1,x\nBEARERD_ALLOWED_HOSTS=[,*,::")
+	f.Add("BEARERD_TOKEN_URL=http://user:pass/word@h:1\nBEARERD_REPLAY_BUFFER=9GiB\nBEARERD_LOGIN_TIMEOUT=10\nBEARERD_TOKEN_HOST=a:b:c")
+	f.Fuzz(func(t *testing.T, text string) {
+		const marker = "m4rker-0f-a-secret"
+		if strings.Contains(text, "0f-a") {
+			t.Skip()
+		}
+		environ := strings.Split(text, "\n")
+		for i, line := range environ {
+			name, value, _ := strings.Cut(line, "=")
+			switch name {
+			case "BEARERD_CA_FILE", "BEARERD_CLIENT_CERT_FILE", "BEARERD_CLIENT_KEY_FILE":
+				t.Skip() // not at files of this machine
+			case "BEARERD_CLIENT_SECRET", "BEARERD_USERNAME", "BEARERD_PASSWORD", "BEARERD_TOKEN_PARAMS":
+				environ[i] = line + marker
+			case "BEARERD_UPSTREAM", "BEARERD_TOKEN_URL":
+				if scheme, rest, ok := strings.Cut(value, "://"); ok {
+					environ[i] = name + "=" + scheme + "://user:" + marker + "@" + rest
+				}
+			}
+		}
+		c, err := loadConfig(environ)
+		if err == nil && (c.Upstream.Host == "" || c.TokenURL.Host == "" || len(c.Listen) == 0) {
+			t.Errorf("%q: accepted without upstream, token URL or listener", environ)
+		}
+		if said := fmt.Sprint(c, err, c.Warnings); strings.Contains(said, "0f-a") {
+			t.Errorf("a secret in %q", said)
+		}
+	})
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/bearerd/bearerd/cmd/internal/querysim"
+	"github.com/bearerd/bearerd/proxy"
+	"github.com/bearerd/bearerd/tokens"
+)
+
+const demoLifetime = 20 * time.Second
+
+const demoIntro = `bearerd demo: a simulated login server, a simulated Query Service, and bearerd in
+front of them, all in this process and on loopback. A token lives %d seconds.
+
+`
+
+const demoLines = `
+Now you. No token, no password; paste into another terminal:
+
+  curl %[1]s/cpmm/api/v1/orgs/42/metrics/names
+  curl '%[1]s/cpmm/api/v1/orgs/42/calls?size=2'
+  curl -H 'Content-Type: application/json' \
+    -d '{"name":"activeCalls","resultType":"kpi","start":"2026-01-01T00:00:00Z","end":"2026-01-02T00:00:00Z"}' \
+    %[1]s/cpmm/api/v1/orgs/42/metrics
+
+Health and metrics are at %[2]s/readyz and %[2]s/metrics. Ctrl-C ends the demo.
+
+`
+
+// demo runs the main job with everything that it needs in this process, and
+// tells what happens, until a signal ends it.
+func demo(signals <-chan os.Signal, stdout io.Writer) error {
+	n := &narrator{w: stdout, start: time.Now()}
+	sim, err := querysim.New(querysim.Options{Lifetime: demoLifetime})
+	if err != nil {
+		return err
+	}
+	login, err := serveLoopback(sim.LoginHandler())
+	if err != nil {
+		return err
+	}
+	defer login.close()
+	query, err := serveLoopback(sim.QueryHandler())
+	if err != nil {
+		return err
+	}
+	defer query.close()
+
+	cfg, err := loadConfig([]string{
+		"BEARERD_PRESET=vyopta",
+		"BEARERD_TOKEN_URL=" + login.url + querysim.Vendors()[0].LoginPath,
+		"BEARERD_UPSTREAM=" + query.url,
+		"BEARERD_USERNAME=" + querysim.Username,
+		"BEARERD_PASSWORD=" + querysim.Password,
+		"BEARERD_LISTEN=localhost:0",
+		"BEARERD_ADMIN_LISTEN=localhost:0",
+	})
+	if err != nil {
+		return err
+	}
+	s, err := newService(cfg, zerolog.New(stdout).Level(zerolog.WarnLevel), observers{request: n.request, login: n.login})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, demoIntro, int(demoLifetime.Seconds()))
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var tool sync.WaitGroup
+	tool.Go(func() { playTool(ctx, n, sim, query.url, s) })
+	err = s.run(signals)
+	cancel()
+	tool.Wait()
+	n.say("stopped: requests under way were let finish")
+	return err
+}
+
+// playTool is a tool that knows nothing of tokens, and a Query Service that
+// revokes them.
+func playTool(ctx context.Context, n *narrator, sim *querysim.Simulator, upstream string, s *service) {
+	local := "http://" + localhostAddress(s.dataListeners)
+	const path = "/cpmm/api/v1/orgs/42/metrics/names"
+
+	n.say("a tool asks bearerd for %s", path)
+	n.say("  … and gets %s", get(ctx, local+path))
+	n.say("the same tool asks the Query Service itself: %s", get(ctx, upstream+path))
+	if !pause(ctx, time.Second) {
+		return
+	}
+	n.revoked()
+	n.say("the Query Service revokes the token (%d live)", sim.Revoke())
+	n.say("the tool asks bearerd again and notices nothing")
+	n.say("  … it gets %s", get(ctx, local+path))
+	fmt.Fprintf(n, demoLines, local, "http://"+localhostAddress(s.adminListeners))
+	n.say("the token was used, so bearerd will renew it ahead of its end, in 14 to 17 s; an unused one is let go")
+}
+
+// get asks like any tool and says in a few words what came.
+func get(ctx context.Context, url string) string {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err.Error()
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	var names []string
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(resp.Body).Decode(&names) != nil {
+		return resp.Status
+	}
+	return fmt.Sprintf("%s: %d metric names, %s, …", resp.Status, len(names), strings.Join(names[:min(2, len(names))], ", "))
+}
+
+// pause waits for d and reports whether ctx is still good.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// narrator writes what happens, one line each with the seconds since the
+// start.
+type narrator struct {
+	start time.Time
+
+	mu      sync.Mutex // guards all below
+	w       io.Writer
+	token   *tokens.Token // the last one
+	refused bool          // upstream no longer takes it
+}
+
+func (n *narrator) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.w.Write(p)
+}
+
+func (n *narrator) say(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	fmt.Fprintf(n, "%6.1f s  %s\n", time.Since(n.start).Seconds(), text)
+}
+
+func (n *narrator) revoked() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refused = true
+}
+
+func (n *narrator) login(ev tokens.Event) {
+	if ev.Result != tokens.OK {
+		n.say("login failed: %s", ev.Cause)
+		return
+	}
+	n.mu.Lock()
+	last, refused := n.token, n.refused
+	n.token, n.refused = ev.Token, false
+	n.mu.Unlock()
+	why := "the old token was over and a request came"
+	switch {
+	case last == nil:
+		why = "bearerd has started"
+	case refused:
+		why = "upstream said 401 to the old token"
+	case time.Now().Before(last.Expiry):
+		why = fmt.Sprintf("ahead of the old token's end, %.1f s from now, while requests go on", time.Until(last.Expiry).Seconds())
+	}
+	n.say("login %d: token %d, good for %v (%s)", ev.Token.Generation, ev.Token.Generation, ev.Token.Lifetime, why)
+}
+
+func (n *narrator) request(ex *proxy.Exchange) {
+	how := fmt.Sprintf("sent upstream with token %d", ex.Generation)
+	switch {
+	case ex.Error != "":
+		how = "not sent: " + string(ex.Error)
+	case ex.Unauthorized == proxy.Replayed:
+		how = fmt.Sprintf("refused with the old token, so sent again with token %d", ex.Generation)
+	}
+	n.say("  request %s %s: %s → %d, in %v", ex.Method, ex.Path, how, ex.Status, ex.Duration.Round(time.Millisecond))
+}
+
+// loopback is an HTTP server on a free port of 127.0.0.1.
+type loopback struct {
+	url    string
+	server *http.Server
+	done   chan struct{}
+}
+
+func serveLoopback(h http.Handler) (*loopback, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	lb := &loopback{
+		url:    "http://" + l.Addr().String(),
+		server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second},
+		done:   make(chan struct{}),
+	}
+	go func() {
+		defer close(lb.done)
+		_ = lb.server.Serve(l) // ends with close
+	}()
+	return lb, nil
+}
+
+func (lb *loopback) close() {
+	_ = lb.server.Close()
+	<-lb.done
+}

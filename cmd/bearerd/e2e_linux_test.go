@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/bearerd/bearerd/cmd/internal/querysim"
+)
+
+// memory returns a line of /proc/PID/status, in KiB.
+func (p *process) memory(field string) int {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return kib
+		}
+	}
+	p.t.Fatalf("no %s in /proc", field)
+	return 0
+}
+
+// noise is n bytes that no two ranges share, from a seed.
+func noise(n int64) io.Reader { return io.LimitReader(&noiseReader{r: rand.NewPCG(1, 2)}, n) }
+
+type noiseReader struct{ r *rand.PCG }
+
+func (n *noiseReader) Read(p []byte) (int, error) {
+	whole := len(p) &^ 7
+	if whole == 0 {
+		p[0] = byte(n.r.Uint64())
+		return 1, nil
+	}
+	for i := 0; i < whole; i += 8 {
+		binary.LittleEndian.PutUint64(p[i:], n.r.Uint64())
+	}
+	return whole, nil
+}
+
+const gib = 1 << 30
+
+func TestGiBEachWayMemoryFlat(t *testing.T) {
+	if testing.Short() {
+		t.Skip("moves 2 GiB")
+	}
+	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			digest(rw, r)
+			return
+		}
+		rw.Header().Set("Content-Length", strconv.Itoa(gib))
+		_, _ = io.Copy(rw, noise(gib))
+	}))
+	p := w.start(t, w.env("vyopta")...)
+	c := newClient(t)
+	// What a few requests need is there before the peak is first read.
+	for range 20 {
+		fetchPost(t, c, p.url+"/up", noise(1<<20), 1<<20)
+	}
+	before := p.memory("VmHWM")
+	want := digestReader(noise(gib))
+	if got := fetchPost(t, c, p.url+"/up", noise(gib), gib); got != want {
+		t.Errorf("1 GiB up: got %q, want %q", got, want)
+	}
+	if got := fetchPost(t, c, p.url+"/up", noise(gib), -1); got != want {
+		t.Errorf("1 GiB up, length unknown: got %q, want %q", got, want)
+	}
+	resp, err := c.Get(p.url + "/down")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := digestReader(resp.Body)
+	_ = resp.Body.Close()
+	if got != want {
+		t.Errorf("1 GiB down: got %q, want %q", got, want)
+	}
+	after := p.memory("VmHWM")
+	t.Logf("VmHWM: %d KiB before, %d KiB after", before, after)
+	if after-before > 16<<10 {
+		t.Errorf("peak memory grew by %d KiB, want at most 16 MiB", after-before)
+	}
+}
+
+func TestLargeUploadOnRevokedTokenIsReplayedWhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, http.HandlerFunc(digest))
+	p := w.start(t, w.env("vyopta")...)
+	c := newClient(t)
+	fetch(t, c, p.url+"/")
+	w.sim.Revoke()
+	const size = 50 << 20
+	if got, want := fetchPost(t, c, p.url+"/up", noise(size), size), digestReader(noise(size)); got != want {
+		t.Errorf("50 MiB on a revoked token: got %q, want %q", got, want)
+	}
+	if got := w.sim.Stats(); got.Logins != 2 || got.Unauthorized != 1 {
+		t.Errorf("got %+v, want 2 logins and one 401", got)
+	}
+	if got := p.metric(`bearerd_upstream_unauthorized_total{outcome="replayed"}`); got != 1 {
+		t.Errorf("replayed: got %v, want 1", got)
+	}
+}
+
+// fetchPost posts a body and returns what a 200 says; length -1 is chunked.
+func fetchPost(t testing.TB, c *http.Client, url string, body io.Reader, length int64) string {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ContentLength = length
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("POST: got %d %q %v, want 200", resp.StatusCode, got, err)
+	}
+	return string(got)
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bearerd/bearerd/tokens"
+)
+
+// set parses value into the setting's field. Its error never holds the value
+// of a secret.
+func (s setting) set(value string) error {
+	if len(s.oneof) > 0 {
+		given := value
+		if value = strings.ToLower(value); !slices.Contains(s.oneof, value) {
+			return fmt.Errorf("%s is not known; write one of %s", show(given), strings.Join(s.oneof, ", "))
+		}
+	}
+	var err error
+	switch p := s.field.Addr().Interface().(type) {
+	case *string:
+		*p = value
+	case *tokens.Secret:
+		if strings.HasSuffix(value, "\n") || strings.HasSuffix(value, "\r") {
+			return fmt.Errorf("ends with a newline; make it with printf, not echo, or use %s_FILE, where one newline is trimmed", s.name)
+		}
+		*p = tokens.Secret(value)
+	case *bool:
+		if *p, err = strconv.ParseBool(strings.ToLower(value)); err != nil {
+			return fmt.Errorf("%s is not a truth value; write true or false", show(value))
+		}
+	case *int:
+		if *p, err = strconv.Atoi(value); err != nil {
+			return fmt.Errorf("%s is not a whole number; write e.g. %s", show(value), s.def)
+		}
+	case *[]string:
+		*p, err = parseList(value)
+	case *time.Duration:
+		*p, err = parseDuration(value)
+	case *byteSize:
+		*p, err = parseSize(value)
+	case *url.URL:
+		var u *url.URL
+		if u, err = parseURL(value); err == nil {
+			*p = *u
+		}
+	default:
+		panic(fmt.Sprintf("%s: no parser for %T", s.name, p))
+	}
+	return err
+}
+
+// show quotes a value that is no secret for a message. A value with one of
+// @, ? and # may be a URL with a password or a key in it, and is not shown.
+func show(value string) string {
+	if strings.ContainsAny(value, "@?#") {
+		return "the value"
+	}
+	if len(value) > 100 {
+		value = value[:100] + "..."
+	}
+	return strconv.Quote(value)
+}
+
+func parseList(s string) ([]string, error) {
+	var list []string
+	for item := range strings.SplitSeq(s, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			list = append(list, item)
+		}
+	}
+	if len(list) == 0 {
+		// "," must not open what the list is there to close.
+		return nil, errors.New("the list has no item; write one, or unset it")
+	}
+	return list, nil
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	switch {
+	case err != nil && strings.Trim(s, "0123456789") == "":
+		return 0, fmt.Errorf("%s has no unit; write %ss", show(s), s)
+	case err != nil:
+		return 0, fmt.Errorf("%s is not a duration; write e.g. 10s, 1m30s or 500ms", show(s))
+	case d < 0:
+		return 0, fmt.Errorf("%s is negative; write 0s or more", show(s))
+	}
+	return d, nil
+}
+
+// byteSize is a number of bytes, written 512KiB, 1MiB or 1048576.
+type byteSize int64
+
+func parseSize(s string) (byteSize, error) {
+	number, unit := s, int64(1)
+	for i, suffix := range []string{"KiB", "MiB", "GiB"} {
+		if n, ok := strings.CutSuffix(s, suffix); ok {
+			number, unit = strings.TrimSpace(n), 1<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/unit {
+		return 0, fmt.Errorf("%s is not a size; write e.g. 512KiB, 1MiB or a number of bytes", show(s))
+	}
+	return byteSize(n * unit), nil
+}
+
+// parseURL parses an http or https URL with a host and without user
+// information. It never passes on an error of [url.Parse]: that quotes the
+// URL, or the part after a colon, which may be a password.
+func parseURL(s string) (*url.URL, error) {
+	if !strings.Contains(s, "://") {
+		if strings.ContainsAny(s, "@?#") {
+			return nil, errors.New("has no scheme; begin with https://")
+		}
+		scheme := "https"
+		if host, _, _ := strings.Cut(s, ":"); isLoopback(host) {
+			scheme = "http"
+		}
+		return nil, fmt.Errorf("%s has no scheme; write %s://%s", show(s), scheme, strings.TrimLeft(s, "/"))
+	}
+	u, err := url.Parse(s)
+	if err == nil && u.User != nil || err != nil && strings.Contains(s, "@") {
+		return nil, errors.New("holds user information; take what is before the @ out, BEARERD_USERNAME and BEARERD_PASSWORD are for it")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a URL; write e.g. https://api.example.com", show(s))
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("%s has the scheme %q; write http or https", show(s), u.Scheme)
+	}
+	u.Host = strings.TrimSuffix(u.Host, ":")
+	if u.Hostname() == "" {
+		return nil, fmt.Errorf("%s has no host; write e.g. https://api.example.com", show(s))
+	}
+	if port := u.Port(); port != "" {
+		if _, err := parsePort(port); err != nil || port == "0" {
+			return nil, fmt.Errorf("%s has no valid port; write 1 to 65535", show(s))
+		}
+	}
+	return u, nil
+}
+
+// isLoopback tells whether a host, without port, is this machine and nothing
+// else, as far as its text says.
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+func parsePort(s string) (uint16, error) {
+	port, err := strconv.ParseUint(s, 10, 16)
+	return uint16(port), err
+}
+
+// parseHost checks one host name or IP address and returns it as the guard
+// compares it: lower case, no trailing dot, IPv6 without brackets.
+func parseHost(s string) (string, error) {
+	host := strings.ToLower(s)
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") && strings.Contains(host, ":") {
+		host = host[1 : len(host)-1]
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip.IsUnspecified() || ip.Zone() != "" {
+			return "", fmt.Errorf("%s is no address that a caller can name; write the one it uses", show(s))
+		}
+		return ip.String(), nil
+	}
+	host = strings.TrimSuffix(host, ".")
+	switch {
+	case strings.Contains(host, "*"):
+		return "", fmt.Errorf("%s is a wildcard; name each host", show(s))
+	case strings.Contains(host, "/"):
+		return "", fmt.Errorf("%s is more than a host; write the name only", show(s))
+	case strings.Contains(host, ":"):
+		return "", fmt.Errorf("%s has a port or is no IPv6 address; write the host without port", show(s))
+	case !isHostname(host):
+		return "", fmt.Errorf("%s is not a host name; write e.g. proxy.example.com or 192.0.2.7", show(s))
+	}
+	return host, nil
+}
+
+// isHostname accepts letters, digits, - and _ (as container names have it) in
+// labels of up to 63, and refuses a last label that is a number: 127.1 and
+// 0x7f000001 are addresses to some resolvers.
+func isHostname(s string) bool {
+	labels := strings.Split(s, ".")
+	for _, label := range labels {
+		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return false
+		}
+	}
+	_, err := strconv.ParseUint(labels[len(labels)-1], 0, 64)
+	return len(s) <= 253 && err != nil && !errors.Is(err, strconv.ErrRange)
+}
+
+// endpoint is an address to listen on.
+type endpoint struct {
+	host string // "localhost", an IP address, or "" for all of them
+	port uint16 // 0 picks a free one
+}
+
+func (e endpoint) String() string { return net.JoinHostPort(e.host, strconv.Itoa(int(e.port))) }
+
+func parseEndpoint(s string) (endpoint, error) {
+	if strings.HasPrefix(s, "unix:") {
+		return endpoint{}, errors.New("unix sockets are not in this version yet; write e.g. localhost:8080")
+	}
+	host, text, err := net.SplitHostPort(s)
+	if err != nil {
+		return endpoint{}, fmt.Errorf("%s is not host:port; write e.g. localhost:8080 or [::1]:8080", show(s))
+	}
+	port, err := parsePort(text)
+	if err != nil {
+		return endpoint{}, fmt.Errorf("%s has no valid port; write 1 to 65535, or 0 for a free one", show(s))
+	}
+	if host == "" || strings.EqualFold(host, "localhost") {
+		return endpoint{strings.ToLower(host), port}, nil
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return endpoint{}, fmt.Errorf("%s names a host; write localhost or an IP address of this machine", show(s))
+	}
+	if ip.IsUnspecified() {
+		return endpoint{"", port}, nil // Go listens on all addresses for each of them
+	}
+	return endpoint{ip.String(), port}, nil
+}
+
+// overlaps tells whether two endpoints cannot both be listened on.
+func (e endpoint) overlaps(o endpoint) bool {
+	if e.port != o.port || e.port == 0 {
+		return false
+	}
+	within := func(a, b endpoint) bool {
+		return a.host == b.host || a.host == "" || a.host == "localhost" && (b.host == "127.0.0.1" || b.host == "::1")
+	}
+	return within(e, o) || within(o, e)
+}
+
+// hasDotSegment tells whether a path holds a . or .. segment for anybody who
+// decodes it once or more, takes \ for /, or cuts a segment at ;.
+func hasDotSegment(path string) bool {
+	// Eight times is more than any server decodes.
+	for range 8 {
+		for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
+			if segment, _, _ = strings.Cut(segment, ";"); segment == "." || segment == ".." {
+				return true
+			}
+		}
+		decoded, err := url.PathUnescape(path)
+		if err != nil || decoded == path {
+			return false
+		}
+		path = decoded
+	}
+	return true
+}

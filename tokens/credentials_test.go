@@ -407,7 +407,7 @@ func TestCredentialFileGoneInTheLoginKeepsTheBackOff(t *testing.T) {
 		wait(500 * time.Millisecond)
 		s.expectLogins(1)
 		write(t, path, "other")
-		wait(1550 * time.Millisecond) // the poll at 2 s starts a login
+		wait(1525 * time.Millisecond) // the poll at 2 s starts a login, which reads twice in 50 ms
 		if !m.Status().LoggingIn {
 			t.Fatal("no login is under way")
 		}

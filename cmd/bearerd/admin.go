@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/bearerd/bearerd/tokens"
 )
@@ -20,6 +21,7 @@ type admin struct {
 // nothing here can be changed or used.
 func (a admin) handler() http.Handler {
 	r := chi.NewRouter()
+	r.Use(middleware.GetHead)
 	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, "") })
 	r.Get("/startupz", func(w http.ResponseWriter, _ *http.Request) {
 		if !a.status().LoggedInOnce {

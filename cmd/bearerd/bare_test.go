@@ -10,6 +10,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/bearerd/bearerd/proxy"
@@ -37,7 +38,10 @@ func bareProxy() bool {
 	fmt.Fprintf(os.Stderr, "{\"message\":\"serving\",\"listen\":[%q]}\n", l.Addr())
 	buffers := sync.Pool{New: func() any { return new([32 << 10]byte) }}
 	panic(http.Serve(l, &httputil.ReverseProxy{
-		Rewrite:    func(pr *httputil.ProxyRequest) { pr.SetURL(upstream) },
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.SetURL(upstream)
+			pr.Out.Header.Set("Authorization", "Bearer "+strings.Repeat("x", 600))
+		},
 		Transport:  proxy.NewTransport(proxy.TransportOptions{RootCAs: roots}),
 		BufferPool: poolOf{&buffers},
 	}))

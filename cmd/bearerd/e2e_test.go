@@ -30,8 +30,6 @@ import (
 // The end-to-end tests run the built binary against the simulator, each with
 // its own processes and ports.
 
-const namesPath = "/cpmm/api/v1/orgs/42/metrics/names"
-
 // program is the path of bearerd as users build it, made once.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "bearerd-e2e-")
@@ -271,21 +269,6 @@ func newClient(t testing.TB) *http.Client {
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-}
-
-// fetch returns status and body of a GET.
-func fetch(t testing.TB, c *http.Client, url string) (int, http.Header, string) {
-	t.Helper()
-	resp, err := c.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header, string(body)
 }
 
 // eventually waits until ok says yes.

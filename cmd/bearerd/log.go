@@ -17,17 +17,29 @@ import (
 // zerolog has no other place for it.
 func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" }
 
-// newLogger returns the process's logger: for people on a terminal, JSON
-// elsewhere, where format is "auto". level is one that zerolog knows.
-func newLogger(w io.Writer, level, format string) zerolog.Logger {
+// logs are the process's log, by what goes into it.
+type logs struct {
+	events zerolog.Logger // what happens to bearerd: each line goes out at once
+	access zerolog.Logger // what happens to requests: lines may wait a moment
+	flush  func()         // sends what waits
+}
+
+// openLog opens the log: for people on a terminal, JSON elsewhere, where format
+// is "auto". level is one that zerolog knows.
+func openLog(w io.Writer, level, format string) logs {
 	least, err := zerolog.ParseLevel(level)
 	if err != nil {
 		panic(err) // loadConfig takes no other
 	}
-	if format == "console" || format == "auto" && isTerminal(w) {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !isTerminal(w)}
+	open := func(w io.Writer) zerolog.Logger {
+		return zerolog.New(w).Level(least).With().Timestamp().Logger()
 	}
-	return zerolog.New(w).Level(least).With().Timestamp().Logger()
+	if format == "console" || format == "auto" && isTerminal(w) {
+		all := open(zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !isTerminal(w)})
+		return logs{events: all, access: all, flush: func() {}}
+	}
+	lines := &lineLog{w: w}
+	return logs{events: open(lines), access: open(lines.lazy()), flush: func() { _ = lines.Flush() }}
 }
 
 func isTerminal(w io.Writer) bool {
@@ -89,8 +101,7 @@ func milliseconds(d time.Duration) float64 {
 // of what is wrong. Repeated failures are for the debug level.
 type loginLog struct {
 	logger zerolog.Logger
-	cause  string    // of the failures since the last success
-	since  time.Time // when the first of them came
+	cause  string // of the failures since the last success
 }
 
 func (l *loginLog) log(ev tokens.Event) {

@@ -23,15 +23,16 @@ func serve(environ []string, signals <-chan os.Signal, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	logger := newLogger(stderr, cfg.LogLevel, cfg.LogFormat)
-	requests := accessLog{logger, cfg.AccessLog}
-	logins := loginLog{logger: logger}
-	s, err := newService(cfg, logger, observers{request: requests.log, login: logins.log})
+	log := openLog(stderr, cfg.LogLevel, cfg.LogFormat)
+	defer log.flush()
+	requests := accessLog{log.access, cfg.AccessLog}
+	logins := loginLog{logger: log.events}
+	s, err := newService(cfg, log.events, observers{request: requests.log, login: logins.log})
 	if err != nil {
 		return err
 	}
 	for _, w := range cfg.Warnings {
-		logger.Warn().Msg(w)
+		log.events.Warn().Msg(w)
 	}
 	logStart(s)
 	return s.run(signals)

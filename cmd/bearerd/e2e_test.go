@@ -122,8 +122,8 @@ type process struct {
 }
 
 // start runs bearerd with env at debug level and waits for its listeners. At
-// the test's end the process is killed and all that it wrote is searched for
-// secrets.
+// the test's end the process is killed, and all that it wrote and showed is
+// searched for secrets.
 func (w *world) start(t testing.TB, env ...string) *process {
 	t.Helper()
 	path, err := program()
@@ -152,10 +152,11 @@ func (w *world) startProgram(t testing.TB, cmd *exec.Cmd, env ...string) *proces
 	ready := make(chan struct{})
 	go p.read(stderr, ready)
 	t.Cleanup(func() {
+		shown := p.shown()
 		_ = p.cmd.Process.Kill()
 		<-p.exited
 		_ = p.cmd.Wait()
-		w.checkSecrets(t, p.text())
+		w.checkSecrets(t, p.text()+shown)
 		if t.Failed() {
 			t.Logf("what bearerd wrote:\n%s", tail(p.text()))
 		}
@@ -201,6 +202,18 @@ func (p *process) text() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.output.String()
+}
+
+// shown is all that the admin listener shows, while the process runs.
+func (p *process) shown() string {
+	var all strings.Builder
+	for _, path := range []string{"/metrics", "/readyz", "/startupz", "/livez"} {
+		if resp, err := http.Get(p.admin + path); err == nil {
+			_, _ = io.Copy(&all, resp.Body)
+			_ = resp.Body.Close()
+		}
+	}
+	return all.String()
 }
 
 func tail(s string) string {
@@ -401,7 +414,7 @@ func TestRevokedTokenUnderPOSTs(t *testing.T) {
 	fetch(t, c, p.url+"/") // has the first token
 	w.sim.Revoke()
 	err := many(1000, func(i int) error {
-		body := bytes.Repeat([]byte(fmt.Sprintf("body %d,", i)), 200)
+		body := bytes.Repeat(fmt.Appendf(nil, "body %d,", i), 200)
 		resp, err := c.Post(p.url+"/post", "text/plain", bytes.NewReader(body))
 		if err != nil {
 			return err
@@ -590,6 +603,110 @@ func TestSIGTERMLetsRequestsFinish(t *testing.T) {
 	}
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("exit: got %v, want 0", err)
+	}
+}
+
+func TestDrainDelay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	p := w.start(t, append(w.env("vyopta"), "BEARERD_DRAIN_DELAY=2s")...)
+	c := newClient(t)
+	if err := expectStatus(c, p.admin+"/readyz", 200); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Second, "/readyz says 503", func() bool { return expectStatus(c, p.admin+"/readyz", 503) == nil })
+	fresh := newClient(t)
+	if err := expectStatus(fresh, p.url+namesPath, 200); err != nil {
+		t.Errorf("a new connection within DRAIN_DELAY: %v", err)
+	}
+	<-p.exited
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("exit: got %v, want 0", err)
+	}
+}
+
+func TestSIGHUPLogsInAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	w.sim.SetPassword("changed")
+	p := w.start(t, w.env("vyopta")...)
+	c := newClient(t)
+	if err := expectStatus(c, p.url+namesPath, 502); err != nil {
+		t.Fatal(err)
+	}
+	w.sim.SetPassword(querysim.Password)
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, "the login works", func() bool { return expectStatus(c, p.url+namesPath, 200) == nil })
+	if got := w.sim.Stats().Logins; got != 2 {
+		t.Errorf("logins: got %d, want 2", got)
+	}
+}
+
+// A thousand requests while the login fails are one line of the log.
+func TestOneLineAStateChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	w.sim.SetPassword("changed")
+	p := w.start(t, append(w.env("vyopta"), "BEARERD_LOG_LEVEL=info", "BEARERD_ACCESS_LOG=off")...)
+	c := newClient(t)
+	for range 1000 {
+		if err := expectStatus(c, p.url+namesPath, 502); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := strings.Count(p.text(), `"level":"error"`); got != 1 {
+		t.Errorf("error lines: got %d, want 1", got)
+	}
+	if got := strings.Count(p.text(), "\n"); got != 2 {
+		t.Errorf("lines in all: got %d, want the start-up line and the error", got)
+	}
+}
+
+func TestAccessLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	for _, test := range []struct {
+		mode     string
+		ok, fail int // lines of each
+	}{{"all", 1, 1}, {"errors", 0, 1}, {"off", 0, 0}} {
+		p := w.start(t, append(w.env("vyopta"), "BEARERD_ACCESS_LOG="+test.mode)...)
+		c := newClient(t)
+		if err := expectStatus(c, p.url+namesPath+"?secret=query-text", 200); err != nil {
+			t.Fatal(err)
+		}
+		if err := expectStatus(c, p.url+"/nowhere", 404); err != nil {
+			t.Fatal(err)
+		}
+		p.stop(syscall.SIGTERM, 5*time.Second)
+		var ok, fail int
+		for line := range strings.Lines(p.text()) {
+			var entry map[string]any
+			if json.Unmarshal([]byte(line), &entry) != nil || entry["message"] != "request" {
+				continue
+			}
+			for _, field := range []string{"time", "level", "method", "path", "status", "duration_ms", "bytes_in", "bytes_out", "generation", "replayed"} {
+				if _, there := entry[field]; !there {
+					t.Errorf("%s: the line lacks %s: %s", test.mode, field, line)
+				}
+			}
+			switch entry["path"] {
+			case namesPath:
+				ok++
+			case "/nowhere":
+				fail++
+			}
+		}
+		if ok != test.ok || fail != test.fail {
+			t.Errorf("%s: got %d lines of a good request and %d of a bad one, want %d and %d", test.mode, ok, fail, test.ok, test.fail)
+		}
+		if strings.Contains(p.text(), "query-text") {
+			t.Errorf("%s: the log holds a query", test.mode)
+		}
 	}
 }
 

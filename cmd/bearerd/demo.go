@@ -191,7 +191,7 @@ func (n *narrator) request(ex *proxy.Exchange) {
 	case ex.Unauthorized == proxy.Replayed:
 		how = fmt.Sprintf("refused with the old token, so sent again with token %d", ex.Generation)
 	}
-	n.say("  request %s %s: %s → %d, in %v", ex.Method, ex.Path, how, ex.Status, ex.Duration.Round(time.Millisecond))
+	n.say("  request %s %s: %s → %d, in %v", ex.Method, ex.Path, how, ex.Status, ex.Duration.Round(100*time.Microsecond))
 }
 
 // loopback is an HTTP server on a free port of 127.0.0.1.

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/bearerd/bearerd/metrics"
+	"github.com/bearerd/bearerd/proxy"
+)
+
+func textOf(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// firstCells returns what stands in backticks in the first cell of each row of
+// the tables of a README section.
+func firstCells(t *testing.T, section string) []string {
+	t.Helper()
+	_, text, ok := strings.Cut(textOf(t, "../../README.md"), "\n## "+section+"\n")
+	if !ok {
+		t.Fatalf("README has no section %q", section)
+	}
+	text, _, _ = strings.Cut(text, "\n## ")
+	var cells []string
+	code := regexp.MustCompile("`([^`{]+)[^`]*`")
+	for _, row := range regexp.MustCompile(`(?m)^\| (.*?) \|`).FindAllStringSubmatch(text, -1) {
+		for _, found := range code.FindAllStringSubmatch(row[1], -1) {
+			cells = append(cells, found[1])
+		}
+	}
+	return cells
+}
+
+func expectSame(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: README has\n%v\nwant\n%v", what, got, want)
+	}
+}
+
+func TestREADMENamesEveryError(t *testing.T) {
+	var want []string
+	for _, code := range proxy.Codes() {
+		want = append(want, string(code))
+	}
+	expectSame(t, "errors", firstCells(t, "Errors, and what to do"), want)
+}
+
+func TestREADMENamesEveryMetric(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m := metrics.New(registry, metrics.Options{State: func() metrics.State {
+		return metrics.State{Expiry: time.Now(), NextLogin: time.Now(), Lifetime: 1, SkewKnown: true}
+	}})
+	m.Request("GET", 200, 1)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "bearerd_") {
+			want = append(want, f.GetName())
+		}
+	}
+	got := slices.DeleteFunc(firstCells(t, "Health, metrics and logs"), func(cell string) bool { return cell[0] == '/' })
+	expectSame(t, "metrics", got, want)
+}
+
+func TestREADMENamesEveryDependency(t *testing.T) {
+	direct, _, _ := strings.Cut(textOf(t, "../../go.mod"), ")")
+	var want []string
+	for _, found := range regexp.MustCompile(`(?m)^\t(\S+) v`).FindAllStringSubmatch(direct, -1) {
+		want = append(want, found[1])
+	}
+	_, text, _ := strings.Cut(textOf(t, "../../README.md"), "\n## Dependencies\n")
+	var got []string
+	for _, found := range regexp.MustCompile(`(?m)^\| (\S+\.\S+/\S+) \|`).FindAllStringSubmatch(text, -1) {
+		got = append(got, found[1])
+	}
+	expectSame(t, "dependencies", got, want)
+}

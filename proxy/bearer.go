@@ -34,9 +34,17 @@ func newBearer(o Options) *bearer {
 func (b *bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	ex := exchangeOf(ctx)
+	if trace := httptrace.ContextClientTrace(ctx); trace != nil {
+		// By it ReverseProxy would pass on each 1xx, which ModifyResponse never
+		// sees (golang/go 81319), and clear the answer's header with it.
+		trace.Got1xxResponse = nil
+	}
 	start := time.Now()
 	token, err := b.source.Token(ctx)
 	ex.TokenWait = time.Since(start)
+	if _, ok := errors.AsType[*Error](err); err != nil && !ok && ctx.Err() == nil {
+		err = &Error{Code: LoginUnavailable, RetryAfter: time.Second} // upstream has no part in it
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -51,18 +59,29 @@ func (b *bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	resp, err := b.send(ex, first, req, token)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
+	if err != nil {
+		return nil, err
+	}
+	b.budget.answered(ex.route, token.Generation, resp.StatusCode)
+	if resp.StatusCode != http.StatusUnauthorized {
+		return resp, nil
 	}
 
 	if ex.upload != nil {
 		ex.upload.hold()
 		defer ex.upload.resume()
 	}
+	var due *bill
 	newer, err := b.source.Renew(ctx, token.Generation, func() bool {
-		return b.budget.allow(ex.path, token.Generation, time.Now())
+		due = b.budget.allow(ex.route, token.Generation, time.Now())
+		return due != nil
 	})
 	if err != nil {
+		b.budget.leave(due)
+		if ctx.Err() != nil {
+			_ = resp.Body.Close()
+			return nil, ctx.Err() // nobody is there to be told
+		}
 		ex.Unauthorized = Passed
 		return resp, nil
 	}
@@ -70,13 +89,20 @@ func (b *bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 	again := req.Clone(ctx)
 	again.Header.Del("Expect")
 	if ex.upload != nil && !ex.upload.attach(again) {
+		b.budget.leave(due)
 		ex.Unauthorized = NotReplayable
 		resp.Header.Set("Proxy-Status", `bearerd; details="reauthenticated_not_replayed"`)
 		return resp, nil
 	}
 	discard(resp)
 	ex.Unauthorized = Replayed
-	return b.send(ex, first, again, newer)
+	resp, err = b.send(ex, first, again, newer)
+	if err != nil {
+		b.budget.leave(due)
+		return nil, err
+	}
+	b.budget.replayed(ex.route, resp.StatusCode, due)
+	return resp, nil
 }
 
 // send makes one attempt with token, and never one without.
@@ -92,11 +118,7 @@ func (b *bearer) send(ex *exchange, rt http.RoundTripper, req *http.Request, tok
 			GotConn: func(httptrace.GotConnInfo) { ex.connected.Store(true) },
 		}))
 	}
-	resp, err := rt.RoundTrip(req)
-	if err == nil {
-		b.budget.answered(ex.path, token.Generation, resp.StatusCode)
-	}
-	return resp, err
+	return rt.RoundTrip(req)
 }
 
 // discard reads the little that a 401 usually says, so that its connection
@@ -114,6 +136,9 @@ func discard(resp *http.Response) {
 func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	ex := w.(*exchange)
 	own, isOwn := errors.AsType[*Error](err)
+	if r.Context().Err() != nil {
+		ex.body.stop()
+	}
 	switch failure := ex.body.failure(); {
 	case failure != nil:
 		// An end of the connection cancels the request. The answer is for a

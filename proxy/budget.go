@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"hash/maphash"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,105 +20,125 @@ const (
 // allowance of its own.
 type budget struct {
 	seed maphash.Seed
-	// worked has, at its hash's slot, the path that was last answered other
+	// worked has, at its hash's slot, the route that was last answered other
 	// than 401. A lost entry costs nothing but the better allowance.
 	worked [1024]atomic.Uint64
+	// open is the last bill that its own request could not settle.
+	open atomic.Pointer[bill]
 
 	mu      sync.Mutex // guards the two below
-	proven  allowance  // for paths that have worked
+	proven  allowance  // for routes that have worked
 	doubted allowance  // for all others, and for what proven denies
 }
 
 func newBudget() *budget {
 	return &budget{
-		seed:    maphash.MakeSeed(),
-		proven:  allowance{burst: 1},
+		seed: maphash.MakeSeed(),
+		// Two: one may go to a path that worked until the account lost it.
+		proven:  allowance{burst: 2},
 		doubted: allowance{burst: 3},
 	}
 }
 
-// allowance is a number of logins at once and, when they did not help, waits
+// allowance is a number of logins at once and, when they do not help, waits
 // that double.
 type allowance struct {
-	burst  int // at once, the first included
-	spent  int // of them, since the last cure
-	wait   time.Duration
-	next   time.Time
-	caused atomic.Pointer[refusal] // what the last login was for
+	burst int       // at once
+	spent int       // logins that have not cured their 401
+	next  time.Time // when there is one more after burst
 }
 
-// refusal is a 401: of which path, for which token.
-type refusal struct {
-	path       uint64
-	generation uint64
+func (a *allowance) has(now time.Time) bool { return a.spent < a.burst || !now.Before(a.next) }
+
+func (a *allowance) spend(now time.Time) {
+	a.spent++
+	a.next = now.Add(min(firstWait<<min(a.spent-1, 8), longWait))
 }
 
-// answeredBy reports whether an answer on path to that generation tells how
-// r's login turned out.
-func (r *refusal) answeredBy(path, generation uint64) bool {
-	return r != nil && r.path == path && generation > r.generation
+// bill is a login that a 401 caused, until an answer tells whether it helped.
+type bill struct {
+	route, generation uint64 // of the 401
+	from              *allowance
 }
 
-func (b *budget) hash(path string) uint64 { return maphash.String(b.seed, path) }
+// route is what an account may be allowed or not: a hash of method and path.
+func (b *budget) route(method, path string) uint64 {
+	return maphash.String(b.seed, path) ^ 31*maphash.String(b.seed, method)
+}
 
-func (b *budget) slot(path uint64) *atomic.Uint64 { return &b.worked[path%uint64(len(b.worked))] }
+func (b *budget) slot(route uint64) *atomic.Uint64 { return &b.worked[route%uint64(len(b.worked))] }
 
-// allow reports whether a login may be made because upstream refused the
-// token of that generation on path, and counts it.
-func (b *budget) allow(path, generation uint64, now time.Time) bool {
-	r := &refusal{path, generation}
+// allow returns the bill for a login because upstream refused the token of that
+// generation on route, or nil when there shall be none.
+func (b *budget) allow(route, generation uint64, now time.Time) *bill {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.slot(path).Load() == path && b.proven.take(r, now) {
-		// Counted here as well, so that an upstream which refuses everything
-		// costs no more logins at once than one path that does.
-		b.doubted.spent++
-		return true
+	switch {
+	case b.slot(route).Load() == route && b.proven.has(now):
+		b.proven.spend(now)
+		// As well, so that an upstream which refuses everything costs no more
+		// logins than one path that does.
+		b.doubted.spend(now)
+		return &bill{route, generation, &b.proven}
+	case b.doubted.has(now):
+		b.doubted.spend(now)
+		return &bill{route, generation, &b.doubted}
 	}
-	return b.doubted.take(r, now)
+	return nil
 }
 
-func (a *allowance) take(r *refusal, now time.Time) bool {
-	if now.Before(a.next) && a.spent >= a.burst {
-		return false
+// answered learns from upstream's answer to a first attempt with a token of
+// that generation.
+func (b *budget) answered(route, generation uint64, status int) {
+	if worked(status) {
+		if slot := b.slot(route); slot.Load() != route {
+			slot.Store(route)
+		}
 	}
-	a.spent++
-	// Until an answer shows that it helped, each login doubles the wait.
-	a.wait = min(max(2*a.wait, firstWait), longWait)
-	a.next = now.Add(a.wait)
-	a.caused.Store(r)
-	return true
+	open := b.open.Load()
+	if open != nil && open.route == route && generation > open.generation && b.open.CompareAndSwap(open, nil) {
+		b.settle(open, status)
+	}
 }
 
-func (a *allowance) reset() {
-	a.spent, a.wait, a.next = 0, 0, time.Time{}
-	a.caused.Store(nil)
+// replayed learns from upstream's answer to a second attempt. due is the bill
+// of its login; nil: that was another request's. As long as a request can
+// settle its bill nobody else may: that the account may send one request to a
+// path proves nothing for others.
+func (b *budget) replayed(route uint64, status int, due *bill) {
+	switch slot := b.slot(route); {
+	case worked(status):
+		slot.Store(route)
+	case status == http.StatusUnauthorized:
+		// Refusing the new token too, it is no witness for the next revocation.
+		slot.CompareAndSwap(route, 0)
+	}
+	b.settle(due, status)
 }
 
-// answered learns from one answer of upstream: what it was for a path with a
-// token of that generation.
-func (b *budget) answered(path, generation uint64, status int) {
-	switch slot := b.slot(path); {
-	case status == 401:
-		// A path that refuses the new token as well is no witness for the next
-		// revocation.
-		if b.proven.caused.Load().answeredBy(path, generation) {
-			slot.CompareAndSwap(path, 0)
-		}
-	case status < 500: // a gateway's 502 says nothing of the token
-		if slot.Load() != path {
-			slot.Store(path)
-		}
-		if b.proven.caused.Load().answeredBy(path, generation) {
-			b.mu.Lock()
+func (b *budget) settle(due *bill, status int) {
+	switch {
+	case due == nil || status == http.StatusUnauthorized:
+	case !worked(status):
+		b.leave(due)
+	default:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if due.from == &b.proven {
 			b.doubted.spent = max(0, b.doubted.spent-b.proven.spent)
-			b.proven.reset()
-			b.mu.Unlock()
 		}
-		if b.doubted.caused.Load().answeredBy(path, generation) {
-			b.mu.Lock()
-			b.doubted.reset()
-			b.mu.Unlock()
-		}
+		due.from.spent, due.from.next = 0, time.Time{}
 	}
 }
+
+// leave lets the next answer on due's route to a newer token settle it: its
+// own request was not sent again, or got no answer.
+func (b *budget) leave(due *bill) {
+	if due != nil {
+		b.open.Store(due)
+	}
+}
+
+// worked reports whether a status shows that upstream took the token. A
+// gateway's 502 says nothing of it.
+func worked(status int) bool { return status != http.StatusUnauthorized && status < 500 }

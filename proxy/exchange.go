@@ -1,8 +1,12 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
+	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -47,11 +51,13 @@ type Exchange struct {
 type exchange struct {
 	Exchange
 	w        http.ResponseWriter
+	length   int64 // of the response body, as announced; 0: unknown or none
 	writeErr error
 	body     inbound
 	upload   *upload // nil: no body
-	path     uint64  // hash of Path
-	left     bool    // the client went away with its body half sent
+	route    uint64  // see budget
+	target   *url.URL
+	left     bool // the client went away with its body half sent
 	// connected tells a time-out of the response header from one of the dial
 	// or the TLS handshake: both report Timeout().
 	connected atomic.Bool
@@ -66,19 +72,32 @@ func exchangeOf(ctx context.Context) *exchange {
 
 func (ex *exchange) Header() http.Header { return ex.w.Header() }
 
-// Unwrap lets http.ResponseController hijack the connection for an upgrade.
-func (ex *exchange) Unwrap() http.ResponseWriter { return ex.w }
-
 func (ex *exchange) WriteHeader(status int) {
-	if status < 200 && status != http.StatusSwitchingProtocols {
-		// Upstream's 103 and 102 could carry headers that ModifyResponse never
-		// sees (golang/go 81319), and its 100 answers bearerd's own Expect.
-		return
-	}
 	if ex.Status == 0 {
 		ex.Status = status
+		ex.length, _ = strconv.ParseInt(ex.Header().Get("Content-Length"), 10, 64)
+	}
+	if ex.body.unread() {
+		// On a connection that goes on, net/http reads up to 256 KiB of what is
+		// left before it writes (server.go, writeHeader). The answer would wait
+		// for a slow client, and upstream would get a body with a hole in it.
+		ex.Header().Set("Connection", "close")
 	}
 	ex.w.WriteHeader(status)
+	if ex.length > copyBufferSize {
+		// The body may be long in coming. That of a small answer is near, and
+		// its header goes out with it: a write less.
+		_ = ex.FlushError()
+	}
+}
+
+// Hijack is how ReverseProxy begins an upgrade: no WriteHeader follows.
+func (ex *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(ex.w).Hijack()
+	if err == nil {
+		ex.Status = http.StatusSwitchingProtocols
+	}
+	return conn, buffered, err
 }
 
 func (ex *exchange) Write(p []byte) (int, error) {
@@ -89,6 +108,12 @@ func (ex *exchange) Write(p []byte) (int, error) {
 	ex.BytesOut += int64(n)
 	if err != nil {
 		ex.writeErr = err
+		return n, err
+	}
+	if ex.BytesOut < ex.length {
+		// More is to come, and nobody knows when: a stream may have a length
+		// too. The last part goes out as the handler returns.
+		err = ex.FlushError()
 	}
 	return n, err
 }

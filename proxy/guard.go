@@ -29,7 +29,8 @@ func newGuard(o Options) *guard {
 		allowUpgrade: o.AllowUpgrade,
 	}
 	if len(o.Methods) > 0 {
-		g.allow = strings.Join(o.Methods, ", ")
+		allowed := slices.DeleteFunc(slices.Clone(o.Methods), neverForwarded)
+		g.allow = strings.Join(allowed, ", ")
 	}
 	for _, host := range slices.Concat(ownHosts, o.Hosts) {
 		if strings.Count(host, ":") > 1 && host[0] != '[' {
@@ -37,6 +38,7 @@ func newGuard(o Options) *guard {
 		}
 		g.hosts[normalHost(host)] = true
 	}
+	delete(g.hosts, "") // an empty entry is no leave to send an empty Host
 	for _, path := range o.Paths {
 		g.paths = append(g.paths, strings.TrimSuffix(path, "/"))
 	}
@@ -45,13 +47,9 @@ func newGuard(o Options) *guard {
 
 // check returns why r must not pass, or nil.
 func (g *guard) check(r *http.Request) *Error {
-	if !g.hosts[normalHost(r.Host)] {
-		// A page whose name was rebound to loopback sends neither Origin nor
-		// Sec-Fetch-Site with a GET: Host is the only sign (CVE-2024-28224).
-		return &Error{Code: HostNotAllowed}
-	}
-	if r.Method == http.MethodConnect || r.Method == http.MethodTrace ||
-		len(g.methods) > 0 && !slices.Contains(g.methods, r.Method) {
+	// Before Host, which is another's when somebody takes bearerd for a forward
+	// proxy: the answer shall say so.
+	if neverForwarded(r.Method) {
 		return &Error{Code: MethodNotAllowed}
 	}
 	path, _ := splitTarget(r.RequestURI)
@@ -59,6 +57,14 @@ func (g *guard) check(r *http.Request) *Error {
 		// "GET x:http://other/steal" would go to upstream verbatim, with the
 		// token on it (Traefik PR 13796).
 		return &Error{Code: BadTarget}
+	}
+	if !g.hosts[normalHost(r.Host)] {
+		// A page whose name was rebound to loopback sends neither Origin nor
+		// Sec-Fetch-Site with a GET: Host is the only sign (CVE-2024-28224).
+		return &Error{Code: HostNotAllowed}
+	}
+	if len(g.methods) > 0 && !slices.Contains(g.methods, r.Method) {
+		return &Error{Code: MethodNotAllowed}
 	}
 	if g.noTraversal && traverses(path) {
 		return &Error{Code: BadPath}
@@ -70,6 +76,10 @@ func (g *guard) check(r *http.Request) *Error {
 		return &Error{Code: UpgradeNotAllowed}
 	}
 	return nil
+}
+
+func neverForwarded(method string) bool {
+	return method == http.MethodConnect || method == http.MethodTrace
 }
 
 // normalHost is a Host header's value as the allow-list has it: lower case,
@@ -155,8 +165,19 @@ func upgrades(h http.Header) bool { return len(h["Upgrade"]) > 0 }
 // send it with every first request. It must never reach upstream: behind a
 // proxy it is a known way to smuggle requests past it.
 func dropH2C(h http.Header) {
-	if up := h["Upgrade"]; len(up) == 1 && strings.EqualFold(strings.TrimSpace(up[0]), "h2c") {
-		h.Del("Upgrade")
-		h.Del("Http2-Settings")
+	offers := h["Upgrade"]
+	if len(offers) == 0 {
+		return
+	}
+	var others []string
+	for offer := range strings.SplitSeq(strings.Join(offers, ","), ",") {
+		if offer = strings.TrimSpace(offer); offer != "" && !strings.EqualFold(offer, "h2c") {
+			others = append(others, offer)
+		}
+	}
+	delete(h, "Http2-Settings")
+	delete(h, "Upgrade")
+	if others != nil {
+		h.Set("Upgrade", strings.Join(others, ", "))
 	}
 }

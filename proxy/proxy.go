@@ -96,7 +96,6 @@ func New(o Options) *Handler {
 		Transport:      h.bearer,
 		ModifyResponse: h.modifyResponse,
 		ErrorHandler:   h.answerError,
-		FlushInterval:  -1, // NDJSON with a Content-Length waits for nobody either
 		BufferPool:     copyBuffers{},
 		// Its texts may quote what upstream sent.
 		ErrorLog: log.New(io.Discard, "", 0),
@@ -104,13 +103,15 @@ func New(o Options) *Handler {
 	return h
 }
 
+// viaProxy reports whether an HTTP proxy stands before upstream. A SOCKS proxy
+// only carries the connection.
 func viaProxy(o Options) bool {
 	t, ok := o.Transport.(*http.Transport)
 	if !ok || t.Proxy == nil {
 		return false
 	}
 	proxy, err := t.Proxy(&http.Request{URL: o.Upstream})
-	return err == nil && proxy != nil
+	return err == nil && proxy != nil && (proxy.Scheme == "http" || proxy.Scheme == "https")
 }
 
 // InFlight returns how many requests are being served now.
@@ -129,6 +130,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	returned := false
 	defer func() {
+		if returned {
+			ex.body.handBack(ex.FlushError)
+		} else {
+			ex.body.end(0)
+		}
 		ex.end(r.Context(), returned)
 		if h.opt.Done != nil {
 			h.opt.Done(&ex.Exchange)
@@ -140,6 +146,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) serve(ex *exchange, r *http.Request) {
 	dropH2C(r.Header)
+	if r.ContentLength != 0 {
+		ex.body.body, ex.body.conn, ex.body.idle = r.Body, http.NewResponseController(ex.w), h.opt.BodyIdle
+	}
 	if refused := h.guard.check(r); refused != nil {
 		h.refuse(ex, refused)
 		return
@@ -149,13 +158,13 @@ func (h *Handler) serve(ex *exchange, r *http.Request) {
 		h.refuse(ex, &Error{Code: Overloaded, RetryAfter: time.Second})
 		return
 	}
-	if h.target.url(r) == nil {
+	if ex.target = h.target.url(r); ex.target == nil {
 		h.refuse(ex, &Error{Code: BadPath})
 		return
 	}
 	if r.ContentLength != 0 {
-		ex.body = inbound{body: r.Body, conn: http.NewResponseController(ex.w), idle: h.opt.BodyIdle}
-		defer ex.body.end()
+		// Before it returns, RoundTrip waits for the body's reader.
+		defer context.AfterFunc(r.Context(), ex.body.stop)()
 		var err error
 		ex.upload, err = newUpload(r, &ex.body, h.opt.ReplayBuffer, &h.reserve)
 		defer ex.upload.release()
@@ -164,7 +173,7 @@ func (h *Handler) serve(ex *exchange, r *http.Request) {
 			return
 		}
 	}
-	ex.path = h.bearer.budget.hash(ex.Path)
+	ex.route = h.bearer.budget.route(ex.Method, ex.Path)
 	h.reverse.ServeHTTP(ex, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex)))
 }
 
@@ -180,7 +189,7 @@ func (h *Handler) refuse(ex *exchange, e *Error) {
 // RoundTripper sets it last, where no hop-by-hop rule can remove it.
 func (h *Handler) rewrite(pr *httputil.ProxyRequest) {
 	out := pr.Out
-	out.URL = h.target.url(pr.In)
+	out.URL = exchangeOf(pr.In.Context()).target
 	out.Host = h.target.host
 	out.Trailer = nil
 	// ReverseProxy keeps an inbound HTTP/1.0, for which Expect does nothing

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,7 +54,10 @@ type upload struct {
 	pause    chan struct{} // while not nil, current waits for it to close
 }
 
-var errSuperseded = errors.New("a later attempt sends this body")
+var (
+	errSuperseded = errors.New("a later attempt sends this body")
+	errStopped    = errors.New("the request has ended")
+)
 
 // newUpload prepares the body of r, whose reader is src. It reads the whole
 // of a body that it holds: the error is src's.
@@ -218,44 +222,71 @@ func (u *upload) reserveLocked(n int64) bool {
 		return false
 	}
 	u.reserved += more
+	// append would make room that is not reserved.
+	u.kept = append(make([]byte, 0, u.reserved), u.kept...)
 	return true
 }
 
 // inbound reads a client's request body: it counts, remembers how it failed,
 // and gives up on a client that sends nothing for as long as idle.
 type inbound struct {
-	body io.Reader
+	body io.Reader // nil: the request has none
 	conn *http.ResponseController
 	idle time.Duration
 	n    atomic.Int64
 
-	mu    sync.Mutex // guards the two below and the connection's deadline
-	err   error      // what ended it, other than its end
-	ended bool       // the handler has returned; the connection is not ours
+	reading sync.Mutex // held while body is read
+
+	mu      sync.Mutex // guards all below and the connection's deadline
+	due     time.Time  // when the read under way has been idle for too long
+	whole   bool       // body was read to its end
+	stopped bool       // no further read
+	err     error      // what ended body before its end
 }
 
 func (b *inbound) Read(p []byte) (int, error) {
-	b.deadline(time.Now().Add(b.idle))
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	b.mu.Lock()
+	if b.stopped {
+		b.mu.Unlock()
+		return 0, errStopped
+	}
+	b.due = time.Now().Add(b.idle)
+	b.setDeadlineLocked(b.due)
+	b.mu.Unlock()
 	n, err := b.body.Read(p)
 	b.n.Add(int64(n))
-	if err == io.EOF {
-		// A deadline left behind would end the request: net/http goes on
-		// reading the connection to see the client leave.
-		b.deadline(time.Time{})
-	} else if err != nil {
-		b.mu.Lock()
+	if err == nil {
+		return n, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case err == io.EOF:
+		b.whole = true
+		if !b.stopped {
+			// A deadline left behind would end the request: net/http goes on
+			// reading the connection to see the client leave.
+			b.setDeadlineLocked(time.Time{})
+		}
+	case b.stopped && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(b.due):
+		// It was stop, not the client.
+	default:
 		b.err = err
-		b.mu.Unlock()
 	}
 	return n, err
 }
 
-func (b *inbound) deadline(t time.Time) {
+func (b *inbound) setDeadlineLocked(t time.Time) {
+	_ = b.conn.SetReadDeadline(t) // a recorder in a test has no connection
+}
+
+// unread reports whether there is a body that was not read to its end.
+func (b *inbound) unread() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.ended {
-		_ = b.conn.SetReadDeadline(t) // a recorder in a test has no connection
-	}
+	return b.body != nil && !b.whole
 }
 
 // failure returns what ended the body before its end.
@@ -265,8 +296,46 @@ func (b *inbound) failure() error {
 	return b.err
 }
 
-func (b *inbound) end() {
+// stop ends a read under way, allows no other, and returns when there is none:
+// then failure is the last word. net/http cancels the request's context before
+// the read that saw the reason returns.
+func (b *inbound) stop() {
+	b.end(0)
+	b.reading.Lock()
+	defer b.reading.Unlock()
+}
+
+// end allows no further read, and the one under way so much longer.
+func (b *inbound) end(linger time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ended = true
+	if b.stopped {
+		return
+	}
+	b.stopped = true
+	if b.body != nil && !b.whole {
+		b.setDeadlineLocked(time.Now().Add(linger))
+	}
+}
+
+// handBack gives the connection back to net/http with an answer on it. That
+// reads some of a body that nobody did, so that the client is not reset before
+// it has the answer; but a read under way it breaks off, and then it cannot
+// (server.go, finishRequest). flush sends what there is of the answer.
+func (b *inbound) handBack(flush func() error) {
+	if !b.unread() {
+		return
+	}
+	if !b.reading.TryLock() {
+		_ = flush() // a failure is the client's: it has left
+		b.end(time.Second)
+		b.reading.Lock()
+	}
+	defer b.reading.Unlock()
+	b.end(0)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.whole {
+		b.setDeadlineLocked(time.Now().Add(b.idle)) // none may hold it for ever
+	}
 }

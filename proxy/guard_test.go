@@ -1,0 +1,242 @@
+package proxy_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/bearerd/bearerd/proxy"
+)
+
+// A rebound page's GET carries neither Origin nor Sec-Fetch-Site: Host alone
+// decides, on loopback too.
+func TestThreatDNSRebinding(t *testing.T) {
+	var up recorder
+	d := start(t, proxy.Options{
+		Upstream: listen(t, up.serve),
+		Hosts:    []string{"Proxy.Example", "[2001:db8::1]", "2001:db8::2", "10.0.0.7"},
+	})
+	for _, host := range []string{
+		"localhost", "LOCALHOST", "localhost:8080", "localhost:1", "localhost:", "localhost.", "localhost.:8080",
+		"127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080",
+		"host.docker.internal:8080", "host.containers.internal",
+		"proxy.example", "PROXY.example:443", "proxy.example.", "[2001:db8::1]:80", "[2001:DB8::2]", "10.0.0.7:9",
+	} {
+		resp, _ := d.get(t, "/", "Host: "+host)
+		same(t, "status of Host "+host, resp.StatusCode, 200)
+		if resp.StatusCode == 200 {
+			up.last(t)
+		}
+	}
+	for _, host := range []string{
+		"", ":8080", "evil.example", "evil.example:8080", "localhost.evil.example", "evil.localhost", "localhost..",
+		"0.0.0.0", "0.0.0.0:8080", "[::]", "[::]:8080", "[::]:", "0", "2130706433", "0x7f000001", "127.1", "127.0.0.2", "127.0.0.1.nip.io",
+		"::1", "[::1", "[::1]x", "[::1]:x", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::1%25lo]",
+		"localhost:8080:80", "localhost:80x", "user@localhost", "localhost@evil.example", "localhost,evil.example",
+		"sub.proxy.example", "proxy.example.evil", "10.0.0.70", "xlocalhost", "localhost%00", ".localhost", ".",
+	} {
+		resp, _ := d.get(t, "/", "Host: "+host)
+		if host == "[::1" || strings.ContainsAny(host, "@") {
+			// net/http itself may refuse it.
+			if resp.StatusCode != 400 && resp.StatusCode != 421 {
+				t.Errorf("Host %q: got %d, want 400 or 421", host, resp.StatusCode)
+			}
+			continue
+		}
+		if resp.StatusCode != 421 {
+			t.Errorf("Host %q: got %d, want 421", host, resp.StatusCode)
+			continue
+		}
+		wantError(t, resp, proxy.HostNotAllowed)
+	}
+	// Without any, and twice.
+	w := d.dial(t)
+	w.send(t, "GET / HTTP/1.0\r\n\r\n")
+	resp, _ := w.answer(t, "GET")
+	wantError(t, resp, proxy.HostNotAllowed)
+	resp, _ = d.get(t, "/", "Host: localhost", "Host: evil.example")
+	same(t, "status of two Hosts", resp.StatusCode, 400)
+	same(t, "requests upstream", len(up.all()), 0)
+}
+
+// An empty entry, as a trailing comma leaves, allows nothing.
+func TestHostsEmptyEntry(t *testing.T) {
+	var up recorder
+	d := start(t, proxy.Options{Upstream: listen(t, up.serve), Hosts: []string{""}})
+	resp, _ := d.get(t, "/", "Host: ")
+	wantError(t, resp, proxy.HostNotAllowed)
+	resp, _ = d.get(t, "/", "Host: :80")
+	wantError(t, resp, proxy.HostNotAllowed)
+	same(t, "requests upstream", len(up.all()), 0)
+}
+
+// A connection that CONNECT has made a tunnel of poisons the pool (Traefik
+// CVE-2026-71326).
+func TestThreatConnectRefused(t *testing.T) {
+	var up recorder
+	u := listen(t, up.serve)
+	for _, methods := range [][]string{nil, {"GET", "CONNECT", "TRACE"}} {
+		d := start(t, proxy.Options{Upstream: u, Methods: methods})
+		for _, line := range []string{
+			"CONNECT localhost:80", "CONNECT other.example:443", "CONNECT /", "TRACE /", "TRACE http://other.example/",
+		} {
+			w := d.dial(t)
+			w.send(t, line+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			resp, _ := w.answer(t, "GET")
+			if resp.StatusCode != 405 {
+				t.Errorf("%s: got %d, want 405", line, resp.StatusCode)
+				continue
+			}
+			wantError(t, resp, proxy.MethodNotAllowed)
+			if allow := resp.Header.Get("Allow"); strings.Contains(allow, "CONNECT") || strings.Contains(allow, "TRACE") {
+				t.Errorf("%s: got Allow %q, want neither CONNECT nor TRACE", line, allow)
+			}
+		}
+	}
+	same(t, "requests upstream", len(up.all()), 0)
+}
+
+func TestMethods(t *testing.T) {
+	var up recorder
+	u := listen(t, up.serve)
+	d := start(t, proxy.Options{Upstream: u, Methods: []string{"GET", "PROPFIND"}})
+	for method, status := range map[string]int{"GET": 200, "PROPFIND": 200, "HEAD": 405, "POST": 405, "get": 405, "OPTIONS": 405} {
+		resp, _ := d.do(t, method, "/")
+		same(t, "status of "+method, resp.StatusCode, status)
+		if status == 405 {
+			wantError(t, resp, proxy.MethodNotAllowed)
+			same(t, "Allow", resp.Header.Get("Allow"), "GET, PROPFIND")
+		} else {
+			same(t, "line", up.last(t).line, method+" / HTTP/1.1")
+		}
+	}
+	// All, when no list is set: also those that nobody knows.
+	d = start(t, proxy.Options{Upstream: u})
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "QUERY", "Foo"} {
+		resp, _ := d.do(t, method, "/")
+		same(t, "status of "+method, resp.StatusCode, 200)
+		same(t, "line", up.last(t).line, method+" / HTTP/1.1")
+	}
+}
+
+func TestPathsByWholeSegments(t *testing.T) {
+	var up recorder
+	u := listen(t, up.serve)
+	d := start(t, proxy.Options{Upstream: u, Paths: []string{"/api/v1", "/b%2Fc/", "/one"}})
+	for path, status := range map[string]int{
+		"/api/v1": 200, "/api/v1/": 200, "/api/v1/x": 200, "/api/v1?x": 200, "/api/v1/x?/../": 200, "/api/v1//x": 200,
+		"/b%2Fc": 200, "/b%2Fc/d": 200, "/one": 200, "/api/v1/..x": 200, "/api/v1/...": 200,
+		"/": 403, "/api": 403, "/api/": 403, "/api/v10": 403, "/api/v1x": 403, "/api/v1;x": 403, "/API/v1": 403, "//api/v1": 403,
+		"/api//v1": 403, "/x/api/v1": 403, "/%61pi/v1": 403, "/b/c": 403, "/b%2fc": 403, "/api%2Fv1": 403, "/?/api/v1": 403, "/onerous": 403,
+	} {
+		resp, _ := d.get(t, path)
+		if resp.StatusCode != status {
+			t.Errorf("%s: got %d, want %d", path, resp.StatusCode, status)
+			continue
+		}
+		if status == 403 {
+			wantError(t, resp, proxy.PathNotAllowed)
+		} else {
+			same(t, "line", up.last(t).line, "GET "+path+" HTTP/1.1")
+		}
+	}
+	same(t, "requests upstream", len(up.all()), 0)
+
+	d = start(t, proxy.Options{Upstream: u, Paths: []string{"/"}})
+	resp, _ := d.get(t, "/any/thing")
+	same(t, "status below /", resp.StatusCode, 200)
+}
+
+// traversal holds paths below /api that some server may read as a way out.
+var traversal = []string{
+	"/api/../admin", "/api/..", "/api/.", "/api/./x", "/..", "/.", "/../api", "/api/x/../../admin",
+	"/api/%2e%2e/admin", "/api/%2E%2E/admin", "/api/.%2e/admin", "/api/%2e./admin", "/api/%2e",
+	"/api/..%2fadmin", "/api/..%2Fadmin", "/api%2f..%2fadmin", "/api/%2e%2e%2fadmin",
+	"/api/%252e%252e/admin", "/api/%252e%252e%252fadmin", "/api/..%252fadmin", "/api/%25%32%65%25%32%65/admin", "/api/%%32%65%%32%65/admin",
+	"/api/%25252e%25252e/admin", "/api/..%25252fadmin", "/api/%2525252e%2525252e/admin", "/api/%252525252e%252525252e/x",
+	"/api/..;/admin", "/api/..;x/admin", "/api/..;x=1;y/admin", "/api/.;x", "/api/..%3b/admin", "/api/..%3Bx/admin", "/api/..%253bx/admin", "/api/%2e%2e;x/admin",
+	`/api\..\admin`, `/api/..\admin`, `/api\../admin`, "/api/..%5cadmin", "/api%5C..%5Cadmin", "/api/..%255cadmin", `/api\%2e%2e\x`,
+	"/api/%00", "/api/x%00.json", "/api/%2500", "/api/%252500", "/api/..%00/admin",
+	"//../admin", "/api//../admin", "/api/..//admin",
+	"/api/%zz/%2e%2e/x", "/api/%/../x",
+}
+
+func TestThreatTraversal(t *testing.T) {
+	var up recorder
+	u := listen(t, up.serve)
+	for name, o := range map[string]proxy.Options{
+		"prefix":           {Upstream: parse(t, u.String()+"/base")},
+		"prefix and paths": {Upstream: parse(t, u.String()+"/base"), Paths: []string{"/api"}},
+		"paths":            {Upstream: u, Paths: []string{"/api"}},
+		"paths /":          {Upstream: u, Paths: []string{"/"}},
+	} {
+		d := start(t, o)
+		for _, path := range traversal {
+			resp, _ := d.get(t, path)
+			if resp.StatusCode != 400 {
+				t.Errorf("%s: %s: got %d, want 400", name, path, resp.StatusCode)
+				continue
+			}
+			if !strings.Contains(path, "%z") && !strings.Contains(path, "%/") && !strings.Contains(path, "%%") {
+				wantError(t, resp, proxy.BadPath) // net/http's server refuses the others itself
+			}
+		}
+	}
+	same(t, "requests upstream", len(up.all()), 0)
+
+	// What only looks like it, and anything in the query.
+	d := start(t, proxy.Options{Upstream: parse(t, u.String()+"/base")})
+	for _, path := range []string{
+		"/..x", "/x..", "/...", "/.x", "/x.", "/.git/config", "/a..b", "/%2e%2ex", "/x;..", "/;x", "/a%25b", "/100%25",
+		"/a%2Fb", "/a\\b", "/x?../..", "/x?a=%2e%2e/..&b=%00", "/%252525",
+	} {
+		resp, _ := d.get(t, path)
+		if resp.StatusCode != 200 {
+			t.Errorf("%s: got %d, want 200", path, resp.StatusCode)
+			continue
+		}
+		same(t, "line", up.last(t).line, "GET /base"+path+" HTTP/1.1")
+	}
+}
+
+// With nothing to break out of, a path is upstream's own affair.
+func TestTraversalVerbatimWithoutPrefix(t *testing.T) {
+	var up recorder
+	for _, slash := range []string{"", "/"} {
+		u := listen(t, up.serve)
+		d := start(t, proxy.Options{Upstream: parse(t, u.String()+slash)})
+		sent := 0
+		for _, path := range traversal {
+			if strings.Contains(path, "%z") || strings.Contains(path, "%/") || strings.Contains(path, "%%") {
+				continue
+			}
+			resp, _ := d.get(t, path)
+			same(t, "status of "+path, resp.StatusCode, 200)
+			same(t, "line", up.last(t).line, "GET "+path+" HTTP/1.1")
+			sent++
+		}
+		if sent < 40 {
+			t.Errorf("got %d paths, want at least 40", sent)
+		}
+	}
+}
+
+// What a refusal costs: an answer, and nothing of the token or of upstream.
+func TestRefusalAsksForNoToken(t *testing.T) {
+	src := &source{}
+	var up recorder
+	d := start(t, proxy.Options{Upstream: listen(t, up.serve), Source: src, Paths: []string{"/api"}})
+	for _, target := range []string{"/", "/api/..", "x:y"} {
+		d.get(t, target)
+	}
+	d.get(t, "/api", "Host: evil.example")
+	d.get(t, "/api", "Upgrade: websocket", "Connection: Upgrade")
+	d.do(t, http.MethodTrace, "/api")
+	same(t, "tokens asked for", src.asked, 0)
+	same(t, "requests upstream", len(up.all()), 0)
+	for _, ex := range d.exchanges(t, 6) {
+		if ex.Error == "" || ex.Generation != 0 || ex.Status < 400 || ex.Outcome != proxy.Completed {
+			t.Errorf("got %+v, want an error, no generation, a status and completed", ex)
+		}
+	}
+}

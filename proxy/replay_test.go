@@ -1,0 +1,752 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bearerd/bearerd/proxy"
+)
+
+const (
+	unauthorized   = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer error=\"invalid_token\"\r\nX-Up: 1\r\nContent-Length: 7\r\n\r\nrefused"
+	notReplayed    = `bearerd; details="reauthenticated_not_replayed"`
+	keepReplayed   = 1 << 20 // a usual Options.ReplayBuffer
+	announcedField = "Expect: 100-continue"
+)
+
+// protected is an upstream that takes tokens by g and says how long the body
+// was and whether it was text's beginning.
+func protected(t testing.TB, g *gate, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !g.passes(r.Header["Authorization"]) {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			w.WriteHeader(401)
+			_, _ = io.WriteString(w, "refused")
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("reading the body: %v", err)
+		}
+		if string(body) != text {
+			t.Errorf("got a body of %d bytes, want the %d sent", len(body), len(text))
+		}
+		fmt.Fprint(w, len(body))
+	}
+}
+
+// text returns n bytes that are not the same anywhere.
+func text(n int) string {
+	b := make([]byte, n)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range b {
+		b[i] = byte('a' + r.IntN(26))
+	}
+	return string(b)
+}
+
+// unsized hides a reader's length: the body goes out chunked.
+type unsized struct{ io.Reader }
+
+func TestReplay(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		for _, c := range []struct {
+			name    string
+			size    int
+			chunked bool
+			buffer  int64
+		}{
+			{"no body", 0, false, keepReplayed},
+			{"one byte", 1, false, keepReplayed},
+			{"held, just fits", keepReplayed, false, keepReplayed},
+			{"announced, just too large", keepReplayed + 1, false, keepReplayed},
+			{"announced, large", 3 << 20, false, keepReplayed},
+			{"announced, no buffer at all", 5, false, 0},
+			{"chunked, empty", 0, true, keepReplayed},
+			{"chunked, small", 100, true, keepReplayed},
+			{"chunked, fits", 200 << 10, true, keepReplayed},
+		} {
+			t.Run(fmt.Sprint(c.name, ", HTTP/2 ", h2), func(t *testing.T) {
+				t.Parallel()
+				want := text(c.size)
+				var g gate
+				g.revokeBelow(2)
+				u, tr := upstreamTLS(t, h2, protected(t, &g, want))
+				src := &source{}
+				d := start(t, proxy.Options{Upstream: u, Transport: tr, Source: src, ReplayBuffer: c.buffer})
+				for i, wantLogins := range []int{1, 1, 2} {
+					if i == 2 {
+						g.revokeBelow(3)
+					}
+					var body io.Reader
+					if c.size > 0 || c.chunked {
+						body = strings.NewReader(want)
+						if c.chunked {
+							body = unsized{body}
+						}
+					}
+					resp, got := fetch(t, "POST", d.URL+"/p", body)
+					same(t, "status", resp.StatusCode, 200)
+					same(t, "answer", got, fmt.Sprint(c.size))
+					same(t, "logins", src.loginCount(), wantLogins)
+				}
+				for i, ex := range d.exchanges(t, 3) {
+					want := []proxy.Unauthorized{proxy.Replayed, "", proxy.Replayed}[i]
+					same(t, "unauthorized", ex.Unauthorized, want)
+					same(t, "generation", ex.Generation, []uint64{2, 2, 3}[i])
+					same(t, "bytes in", ex.BytesIn, int64(c.size))
+					same(t, "status", ex.Status, 200)
+				}
+				same(t, "bytes held", d.proxy.ReplayBytes(), 0)
+			})
+		}
+	}
+}
+
+// A raw upstream that refuses the first token and keeps the connection alive
+// with the body unread, as Go's own server never does: the trap of
+// net/http/transport.go, readResponse.
+func TestReplayAnnouncedRefusedUnread(t *testing.T) {
+	const size = 300 << 10
+	want := text(size)
+	var mu sync.Mutex
+	var seen []string
+	after := make(chan string, 8) // what followed a refused head
+	u := listen(t, func(_ int, c *wire) {
+		for {
+			h, more := c.head()
+			if !more {
+				return
+			}
+			mu.Lock()
+			seen = append(seen, fmt.Sprint(h.values("Authorization"), h.values("Expect"), h.values("Content-Length"), h.values("Connection")))
+			mu.Unlock()
+			if h.values("Authorization")[0] == bearer(1) {
+				c.send(t, unauthorized)
+				left, _ := io.ReadAll(c.in)
+				after <- fmt.Sprint(len(left), " bytes")
+				return
+			}
+			body, err := c.body(h)
+			if err != nil || body != want {
+				t.Errorf("got a body of %d bytes, %v; want %d", len(body), err, len(want))
+			}
+			c.send(t, ok)
+		}
+	})
+	src := &source{}
+	d := start(t, proxy.Options{Upstream: u, Source: src, ReplayBuffer: 1000})
+	resp, _ := fetch(t, "POST", d.URL+"/", strings.NewReader(want))
+	same(t, "status", resp.StatusCode, 200)
+	same(t, "after the refused head", <-after, "0 bytes")
+	mu.Lock()
+	defer mu.Unlock()
+	same(t, "attempts", strings.Join(seen, " | "),
+		fmt.Sprintf("[%s] [100-continue] [%d] [close] | [%s] [] [%d] [close]", bearer(1), size, bearer(2), size))
+	same(t, "unauthorized", d.one(t).Unauthorized, proxy.Replayed)
+}
+
+// One that knows nothing of Expect gets the body after a second.
+func TestReplayAnnouncedNever100(t *testing.T) {
+	const size = 100 << 10
+	want := text(size)
+	waited := make(chan time.Duration, 1)
+	u := listen(t, func(_ int, c *wire) {
+		h, _ := c.head()
+		begin := time.Now()
+		if _, err := c.in.Peek(1); err != nil {
+			t.Errorf("waiting for the body: %v", err)
+		}
+		waited <- time.Since(begin)
+		body, err := c.body(h)
+		if err != nil || body != want {
+			t.Errorf("got a body of %d bytes, %v; want %d", len(body), err, size)
+		}
+		c.send(t, ok)
+	})
+	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 1000})
+	resp, _ := fetch(t, "POST", d.URL+"/", strings.NewReader(want))
+	same(t, "status", resp.StatusCode, 200)
+	if w := <-waited; w < 900*time.Millisecond || w > 3*time.Second {
+		t.Errorf("the body came after %v, want 1s", w)
+	}
+}
+
+// A 417 is the client's to see; it may send without Expect.
+func TestReplayAnnounced417(t *testing.T) {
+	u := listen(t, func(_ int, c *wire) {
+		h, _ := c.head()
+		same(t, "Expect", strings.Join(h.values("Expect"), ","), "100-continue")
+		c.send(t, "HTTP/1.1 417 Expectation Failed\r\nX-Up: 1\r\nContent-Length: 2\r\n\r\nno")
+		_, _ = io.Copy(io.Discard, c.in)
+	})
+	src := &source{}
+	d := start(t, proxy.Options{Upstream: u, Source: src})
+	w := d.dial(t)
+	w.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"+text(100))
+	resp, body := w.answer(t, "POST")
+	same(t, "status", resp.StatusCode, 417)
+	same(t, "body", body, "no")
+	same(t, "X-Up", resp.Header.Get("X-Up"), "1")
+	same(t, "logins", src.loginCount(), 0)
+}
+
+// An inbound Expect is answered here, and the body asked for only when
+// upstream wants it.
+func TestExpectAnsweredHere(t *testing.T) {
+	for _, size := range []int{3, 2000} { // held, announced
+		var up recorder
+		u := listen(t, func(n int, c *wire) {
+			h, _ := c.head()
+			wantExpect := ""
+			if size > 1000 {
+				wantExpect = "100-continue"
+				c.send(t, "HTTP/1.1 100 Continue\r\n\r\n")
+			}
+			same(t, "Expect upstream", strings.Join(h.values("Expect"), ","), wantExpect)
+			_, _ = c.body(h)
+			c.send(t, ok)
+			up.serve(n, c)
+		})
+		d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 1000})
+		w := d.dial(t)
+		w.send(t, fmt.Sprintf("POST / HTTP/1.1\r\nHost: localhost\r\n%s\r\nContent-Length: %d\r\n\r\n", announcedField, size))
+		h, _ := w.head()
+		same(t, "first line", h.line, "HTTP/1.1 100 Continue")
+		w.send(t, text(size))
+		resp, _ := w.answer(t, "POST")
+		same(t, "status", resp.StatusCode, 200)
+	}
+}
+
+// Where upstream refuses, such a client never sends its body in vain.
+func TestExpectRefusedBeforeBody(t *testing.T) {
+	u := listen(t, func(_ int, c *wire) {
+		c.head()
+		c.send(t, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+		_, _ = io.Copy(io.Discard, c.in)
+	})
+	d := start(t, proxy.Options{Upstream: u})
+	w := d.dial(t)
+	w.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\n"+announcedField+"\r\nContent-Length: 5000000\r\n\r\n")
+	h, _ := w.head()
+	same(t, "first line", h.line, "HTTP/1.1 403 Forbidden")
+	same(t, "bytes in", d.one(t).BytesIn, 0)
+}
+
+// Once bytes of the body are gone, the client gets the 401 as it came, the
+// login is made, and its own retry succeeds.
+func TestReplayBodyGone(t *testing.T) {
+	const size = 100 << 10
+	want := text(size)
+	for name, chunked := range map[string]bool{"chunked, spilled": true, "announced, asked for": false} {
+		t.Run(name, func(t *testing.T) {
+			u := listen(t, func(_ int, c *wire) {
+				for {
+					h, more := c.head()
+					if !more {
+						return
+					}
+					if h.values("Expect") != nil {
+						c.send(t, "HTTP/1.1 100 Continue\r\n\r\n")
+					}
+					body, err := c.body(h)
+					if err != nil || body != want {
+						t.Errorf("got a body of %d bytes, %v; want %d", len(body), err, size)
+					}
+					if h.values("Authorization")[0] == bearer(1) {
+						c.send(t, unauthorized)
+						continue
+					}
+					c.send(t, ok)
+				}
+			})
+			src := &source{}
+			d := start(t, proxy.Options{Upstream: u, Source: src, ReplayBuffer: 1000})
+			for i, status := range []int{401, 200} {
+				var body io.Reader = strings.NewReader(want)
+				if chunked {
+					body = unsized{body}
+				}
+				resp, got := fetch(t, "POST", d.URL+"/", body)
+				same(t, "status", resp.StatusCode, status)
+				same(t, "logins", src.loginCount(), 1)
+				if i == 0 {
+					same(t, "Proxy-Status", resp.Header.Get("Proxy-Status"), notReplayed)
+					same(t, "WWW-Authenticate", resp.Header.Get("WWW-Authenticate"), `Bearer error="invalid_token"`)
+					same(t, "X-Up", resp.Header.Get("X-Up"), "1")
+					same(t, "body", got, "refused")
+				}
+			}
+			ended := d.exchanges(t, 2)
+			same(t, "unauthorized", ended[0].Unauthorized, proxy.NotReplayable)
+			same(t, "unauthorized", ended[1].Unauthorized, "")
+			same(t, "bytes held", d.proxy.ReplayBytes(), 0)
+		})
+	}
+}
+
+// At most two attempts: a second 401 goes through as it came.
+func TestReplaySecond401(t *testing.T) {
+	up := &recorder{reply: unauthorized}
+	u := listen(t, up.serve)
+	src := &source{}
+	d := start(t, proxy.Options{Upstream: u, Source: src, ReplayBuffer: keepReplayed})
+	resp, body := fetch(t, "POST", d.URL+"/", strings.NewReader("abc"))
+	same(t, "status", resp.StatusCode, 401)
+	same(t, "body", body, "refused")
+	same(t, "WWW-Authenticate", resp.Header.Get("WWW-Authenticate"), `Bearer error="invalid_token"`)
+	same(t, "Proxy-Status", resp.Header.Get("Proxy-Status"), "")
+	same(t, "logins", src.loginCount(), 1)
+	same(t, "unauthorized", d.one(t).Unauthorized, proxy.Replayed)
+	var got []string
+	for i, h := range up.all() {
+		got = append(got, h.values("Authorization")[0]+" "+up.bodies()[i])
+	}
+	same(t, "attempts", strings.Join(got, " | "), bearer(1)+" abc | "+bearer(2)+" abc")
+}
+
+// Without a newer token the 401 passes as it came, and is not tried again.
+func TestReplayNoNewerToken(t *testing.T) {
+	up := &recorder{reply: unauthorized}
+	src := &source{login: func(context.Context, uint64) error { return errors.New("down") }}
+	d := start(t, proxy.Options{Upstream: listen(t, up.serve), Source: src})
+	resp, body := d.get(t, "/")
+	same(t, "status", resp.StatusCode, 401)
+	same(t, "body", body, "refused")
+	same(t, "WWW-Authenticate", resp.Header.Get("WWW-Authenticate"), `Bearer error="invalid_token"`)
+	same(t, "Proxy-Status", resp.Header.Get("Proxy-Status"), "")
+	same(t, "attempts", len(up.all()), 1)
+	same(t, "unauthorized", d.one(t).Unauthorized, proxy.Passed)
+}
+
+// A newer token that is there already costs no login.
+func TestReplayNewerTokenIsThere(t *testing.T) {
+	src := &source{}
+	u := listen(t, func(_ int, c *wire) {
+		for {
+			h, more := c.head()
+			if !more {
+				return
+			}
+			if h.values("Authorization")[0] == bearer(1) {
+				src.mu.Lock()
+				src.generation = 5 // a refresh ahead, while this was on its way
+				src.mu.Unlock()
+				c.send(t, unauthorized)
+				continue
+			}
+			same(t, "Authorization", h.values("Authorization")[0], bearer(5))
+			c.send(t, ok)
+		}
+	})
+	d := start(t, proxy.Options{Upstream: u, Source: src})
+	resp, _ := d.get(t, "/")
+	same(t, "status", resp.StatusCode, 200)
+	same(t, "logins", src.loginCount(), 0)
+	ex := d.one(t)
+	same(t, "unauthorized", ex.Unauthorized, proxy.Replayed)
+	same(t, "generation", ex.Generation, 5)
+}
+
+// A 401 whose body never ends delays the replay by a second at most.
+func TestReplayEndless401(t *testing.T) {
+	u := listen(t, func(n int, c *wire) {
+		for {
+			h, more := c.head()
+			if !more {
+				return
+			}
+			if h.values("Authorization")[0] == bearer(1) {
+				c.send(t, "HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+				_, _ = io.Copy(io.Discard, c.in)
+				return
+			}
+			c.send(t, ok)
+		}
+	})
+	d := start(t, proxy.Options{Upstream: u})
+	begin := time.Now()
+	resp, _ := d.get(t, "/")
+	same(t, "status", resp.StatusCode, 200)
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("took %v, want about 1s", took)
+	}
+}
+
+func TestReplayStorm(t *testing.T) {
+	const n, size = 1000, 5000
+	want := text(size)
+	var g gate
+	u := upstream(t, protected(t, &g, want))
+	src := &source{}
+	d := start(t, proxy.Options{Upstream: u, Source: src, ReplayBuffer: keepReplayed})
+	resp, _ := fetch(t, "POST", d.URL+"/warm", strings.NewReader(want))
+	same(t, "status", resp.StatusCode, 200)
+	g.revokeBelow(2)
+	// The login ends when many have been refused.
+	var begun atomic.Int64
+	many := make(chan struct{})
+	src.login = func(context.Context, uint64) error { <-many; return nil }
+	client := &http.Transport{MaxIdleConnsPerHost: n}
+	defer client.CloseIdleConnections()
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+			defer cancel()
+			req, _ := http.NewRequestWithContext(ctx, "POST", d.URL+"/p", strings.NewReader(want))
+			if begun.Add(1) == n/2 {
+				close(many)
+			}
+			resp, err := client.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			got, _ := io.ReadAll(resp.Body)
+			if resp.StatusCode != 200 || string(got) != fmt.Sprint(size) {
+				t.Errorf("got %d %q, want 200 and %d", resp.StatusCode, got, size)
+			}
+		})
+	}
+	wg.Wait()
+	same(t, "logins", src.loginCount(), 1)
+	replayed := 0
+	for _, ex := range d.exchanges(t, n+1) {
+		if ex.Unauthorized == proxy.Replayed {
+			replayed++
+		}
+	}
+	if replayed == 0 {
+		t.Error("got no replay at all")
+	}
+	same(t, "bytes held", d.proxy.ReplayBytes(), 0)
+}
+
+// The client that leads the login leaves: the others get their answer.
+func TestFaultLeaderLeaves(t *testing.T) {
+	var g gate
+	g.revokeBelow(2)
+	u := upstream(t, protected(t, &g, ""))
+	asked, finish := make(chan struct{}), make(chan struct{})
+	src := &source{login: func(ctx context.Context, _ uint64) error {
+		close(asked)
+		<-finish
+		return ctx.Err()
+	}}
+	d := start(t, proxy.Options{Upstream: u, Source: src})
+	leader := d.dial(t)
+	leader.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	within(t, "the login", patience, asked)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			resp, _ := d.get(t, "/")
+			same(t, "status", resp.StatusCode, 200)
+		})
+	}
+	leader.Close()
+	same(t, "outcome of the leader", d.one(t).Outcome, proxy.ClientClosed)
+	close(finish)
+	wg.Wait()
+	same(t, "logins", src.loginCount(), 1)
+	d.exchanges(t, 11)
+}
+
+// All that is held comes out of one reserve. What it cannot give is announced
+// instead, and the reserve is whole again afterwards.
+func TestReplayTotal(t *testing.T) {
+	const each, total, n = 1000, 3500, 5
+	arrived := make(chan string, n)
+	release := make(chan struct{})
+	u := listen(t, func(_ int, c *wire) {
+		for {
+			h, more := c.head()
+			if !more {
+				return
+			}
+			if h.values("Expect") != nil {
+				c.send(t, "HTTP/1.1 100 Continue\r\n\r\n")
+			}
+			_, _ = c.body(h)
+			arrived <- strings.Join(h.values("Expect"), ",")
+			<-release
+			c.send(t, ok)
+		}
+	})
+	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: each, ReplayTotal: total})
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			resp, _ := fetch(t, "POST", d.URL+"/", strings.NewReader(text(each)))
+			same(t, "status", resp.StatusCode, 200)
+		})
+	}
+	announced := 0
+	for range n {
+		select {
+		case expect := <-arrived:
+			if expect != "" {
+				announced++
+			}
+		case <-time.After(patience):
+			t.Fatal("a request did not arrive upstream")
+		}
+	}
+	same(t, "announced", announced, n-total/each)
+	same(t, "bytes held", d.proxy.ReplayBytes(), total/each*each)
+	close(release)
+	wg.Wait()
+	d.exchanges(t, n)
+	same(t, "bytes held at the end", d.proxy.ReplayBytes(), 0)
+}
+
+// A chunked body reserves as it grows, and gives all back when it spills.
+func TestReplayTotalChunked(t *testing.T) {
+	arrived, more := make(chan int), make(chan struct{})
+	u := listen(t, func(_ int, c *wire) {
+		c.head()
+		n := 0
+		for {
+			line, err := c.in.ReadString('\n')
+			if err != nil {
+				return
+			}
+			var size int
+			if _, err := fmt.Sscanf(line, "%x", &size); err != nil || size == 0 {
+				break
+			}
+			if _, err := c.in.Discard(size + 2); err != nil {
+				return
+			}
+			n += size
+			arrived <- n
+		}
+		_, _ = c.head()
+		c.send(t, ok)
+		<-more
+	})
+	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 10_000, ReplayTotal: 20_000})
+	w := d.dial(t)
+	w.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+	for _, c := range []struct {
+		sent int
+		held int64
+	}{{1000, 4096}, {3000, 4096}, {2000, 8192}, {4000, 10_000}, {1, 0}, {5000, 0}} {
+		w.send(t, fmt.Sprintf("%x\r\n%s\r\n", c.sent, text(c.sent)))
+		for n := 0; n < c.sent; {
+			select {
+			case <-arrived:
+				n = c.sent // it may come in pieces; the last is waited for below
+			case <-time.After(patience):
+				t.Fatal("the body did not arrive")
+			}
+		}
+		same(t, fmt.Sprint("bytes held after ", c.sent, " more"), d.proxy.ReplayBytes(), c.held)
+	}
+	w.send(t, "0\r\n\r\n")
+	resp, _ := w.answer(t, "POST")
+	same(t, "status", resp.StatusCode, 200)
+	d.one(t)
+	same(t, "bytes held at the end", d.proxy.ReplayBytes(), 0)
+	close(more)
+}
+
+// Nothing stays reserved, however a request ends.
+func TestReplayReserveGivenBack(t *testing.T) {
+	arrived := make(chan struct{}, 1)
+	u := listen(t, func(_ int, c *wire) {
+		h, _ := c.head()
+		if strings.Contains(h.line, "/die") {
+			return
+		}
+		arrived <- struct{}{}
+		_, _ = io.Copy(io.Discard, c.in)
+	})
+	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 10_000})
+	n := 0
+	for _, body := range []string{"Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"} {
+		w := d.dial(t)
+		w.send(t, "POST /hang HTTP/1.1\r\nHost: localhost\r\n"+body)
+		within(t, "upstream's request", patience, arrived)
+		w.Close()
+		n++
+		d.exchanges(t, n)
+		same(t, "bytes held after the client left", d.proxy.ReplayBytes(), 0)
+
+		w = d.dial(t)
+		w.send(t, "POST /die HTTP/1.1\r\nHost: localhost\r\n"+body)
+		if strings.HasSuffix(body, "3\r\nabc\r\n") {
+			w.send(t, "0\r\n\r\n")
+		}
+		resp, _ := w.answer(t, "POST")
+		wantError(t, resp, proxy.UpstreamUnreachable)
+		n++
+		d.exchanges(t, n)
+		same(t, "bytes held after upstream died", d.proxy.ReplayBytes(), 0)
+	}
+	// And when the client never sends what it announced.
+	w := d.dial(t)
+	w.send(t, "POST /hang HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\nabc")
+	_ = w.Conn.(*net.TCPConn).CloseWrite()
+	resp, _ := w.answer(t, "POST")
+	wantError(t, resp, proxy.BadBody)
+	d.exchanges(t, n+1)
+	same(t, "bytes held after half a body", d.proxy.ReplayBytes(), 0)
+}
+
+// ReverseProxy keeps an inbound HTTP/1.0, for which the transport sends no
+// Expect that it would wait for.
+func TestReplayHTTP10Client(t *testing.T) {
+	const size = 300 << 10
+	want := text(size)
+	var g gate
+	g.revokeBelow(2)
+	u := upstream(t, protected(t, &g, want))
+	src := &source{}
+	d := start(t, proxy.Options{Upstream: u, Source: src, ReplayBuffer: 1000})
+	w := d.dial(t)
+	w.send(t, fmt.Sprintf("POST / HTTP/1.0\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", size, want))
+	resp, body := w.answer(t, "POST")
+	same(t, "status", resp.StatusCode, 200)
+	same(t, "answer", body, fmt.Sprint(size))
+	same(t, "unauthorized", d.one(t).Unauthorized, proxy.Replayed)
+}
+
+// A client trickles its body while the 401 comes, at any moment: the body is
+// whole upstream, or the client is told that it was not sent again.
+func TestReplayTrickledBody(t *testing.T) {
+	const rounds, pieces = 150, 40
+	for _, c := range []struct {
+		name   string
+		buffer int64
+		known  bool
+		h2     bool
+	}{
+		{"chunked, fits", 1 << 20, false, false},
+		{"chunked, may spill", 600, false, false},
+		{"announced", 0, true, false},
+		{"chunked, fits, HTTP/2", 1 << 20, false, true},
+		{"chunked, may spill, HTTP/2", 600, false, true},
+		{"announced, HTTP/2", 0, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			piece := text(53)
+			want := strings.Repeat(piece, pieces)
+			var g gate
+			handler := func(w http.ResponseWriter, r *http.Request) {
+				if !g.passes(r.Header["Authorization"]) {
+					// Refused somewhere inside the body.
+					n := rand.IntN(len(want))
+					_, _ = io.CopyN(io.Discard, r.Body, int64(n))
+					w.WriteHeader(401)
+					return
+				}
+				body, err := io.ReadAll(r.Body)
+				if err != nil || string(body) != want {
+					t.Errorf("got a body of %d bytes, %v; want %d", len(body), err, len(want))
+				}
+			}
+			u, tr := upstreamTLS(t, c.h2, handler)
+			src := &source{}
+			d := start(t, proxy.Options{Upstream: u, Transport: tr, Source: src, ReplayBuffer: c.buffer})
+			replayed, retried := 0, 0
+			for i := range rounds {
+				g.revokeBelow(uint64(src.loginCount()) + 2)
+				pr, pw := io.Pipe()
+				go func() {
+					for range pieces {
+						if _, err := io.WriteString(pw, piece); err != nil {
+							return
+						}
+					}
+					pw.Close()
+				}()
+				ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+				req, _ := http.NewRequestWithContext(ctx, "POST", d.URL+"/p", pr)
+				if c.known {
+					req.ContentLength = int64(len(want))
+				}
+				resp, err := http.DefaultTransport.RoundTrip(req)
+				if err != nil {
+					t.Fatalf("round %d: %v; %+v", i, err, d.exchanges(t, i+1+retried)[i+retried])
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				pr.Close()
+				cancel()
+				switch resp.StatusCode {
+				case 200:
+					replayed++
+				case 401:
+					same(t, "Proxy-Status", resp.Header.Get("Proxy-Status"), notReplayed)
+					retry, _ := fetch(t, "POST", d.URL+"/p", strings.NewReader(want))
+					same(t, "status of the retry", retry.StatusCode, 200)
+					retried++
+				default:
+					t.Errorf("round %d: got %d, want 200 or 401", i, resp.StatusCode)
+				}
+				same(t, "logins", src.loginCount(), i+1)
+			}
+			d.exchanges(t, rounds+retried)
+			same(t, "rounds", replayed+retried, rounds)
+			same(t, "bytes held", d.proxy.ReplayBytes(), 0)
+			if c.buffer == 1<<20 && replayed != rounds {
+				t.Errorf("got %d of %d replayed, want all", replayed, rounds)
+			}
+		})
+	}
+}
+
+// A thousand large uploads at once: memory is bounded by the reserve, and all
+// bodies are whole.
+func TestFaultManyLargeUploads(t *testing.T) {
+	const n, size, total = 200, 256 << 10, 1 << 20
+	want := text(size)
+	var g gate
+	var d *daemon
+	var highest atomic.Int64
+	check := protected(t, &g, want)
+	u := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		for held := d.proxy.ReplayBytes(); ; {
+			h := highest.Load()
+			if held <= h || highest.CompareAndSwap(h, held) {
+				break
+			}
+		}
+		check(w, r)
+	})
+	d = start(t, proxy.Options{Upstream: u, ReplayBuffer: size, ReplayTotal: total})
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			var body io.Reader = bytes.NewReader([]byte(want))
+			if i%2 == 0 {
+				body = unsized{body}
+			}
+			resp, got := fetch(t, "POST", d.URL+"/", body)
+			same(t, "status", resp.StatusCode, 200)
+			same(t, "answer", got, fmt.Sprint(size))
+		})
+	}
+	wg.Wait()
+	d.exchanges(t, n)
+	if h := highest.Load(); h == 0 || h > total+size {
+		t.Errorf("got %d bytes held at most, want some and no more than %d", h, total)
+	}
+	same(t, "bytes held at the end", d.proxy.ReplayBytes(), 0)
+}

@@ -91,7 +91,7 @@ func (b *bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 	if ex.upload != nil && !ex.upload.attach(again) {
 		b.budget.leave(due)
 		ex.Unauthorized = NotReplayable
-		resp.Header.Set("Proxy-Status", `bearerd; details="reauthenticated_not_replayed"`)
+		resp.Header.Add("Proxy-Status", `bearerd; details="reauthenticated_not_replayed"`)
 		return resp, nil
 	}
 	discard(resp)

@@ -26,9 +26,10 @@ type budget struct {
 	// open is the last bill that its own request could not settle.
 	open atomic.Pointer[bill]
 
-	mu      sync.Mutex // guards the two below
+	mu      sync.Mutex // guards the three below
 	proven  allowance  // for routes that have worked
 	doubted allowance  // for all others, and for what proven denies
+	all     bucket     // for both, helpful or not
 }
 
 func newBudget() *budget {
@@ -55,6 +56,33 @@ func (a *allowance) spend(now time.Time) {
 	a.next = now.Add(min(firstWait<<min(a.spent-1, 8), longWait))
 }
 
+// bucket bounds logins that seem to help: an upstream of which one replica
+// refuses good tokens would otherwise cost one for each of its 401s.
+type bucket struct {
+	level int       // logins in it
+	leak  time.Time // when one leaves it
+}
+
+const (
+	bucketSize = 40
+	leakEvery  = time.Minute
+)
+
+func (b *bucket) has(now time.Time) bool {
+	for b.level > 0 && !now.Before(b.leak) {
+		b.level--
+		b.leak = b.leak.Add(leakEvery)
+	}
+	return b.level < bucketSize
+}
+
+func (b *bucket) spend(now time.Time) {
+	if b.level == 0 {
+		b.leak = now.Add(leakEvery)
+	}
+	b.level++
+}
+
 // bill is a login that a 401 caused, until an answer tells whether it helped.
 type bill struct {
 	route, generation uint64 // of the 401
@@ -74,14 +102,18 @@ func (b *budget) allow(route, generation uint64, now time.Time) *bill {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
+	case !b.all.has(now):
+		return nil
 	case b.slot(route).Load() == route && b.proven.has(now):
 		b.proven.spend(now)
 		// As well, so that an upstream which refuses everything costs no more
 		// logins than one path that does.
 		b.doubted.spend(now)
+		b.all.spend(now)
 		return &bill{route, generation, &b.proven}
 	case b.doubted.has(now):
 		b.doubted.spend(now)
+		b.all.spend(now)
 		return &bill{route, generation, &b.doubted}
 	}
 	return nil

@@ -24,6 +24,7 @@ type world struct {
 	mu        sync.Mutex
 	forbidden map[string]bool // "METHOD target" or "METHOD path": always 401
 	refuseAll bool
+	flapping  bool   // refuse each first attempt, take each second
 	good      uint64 // oldest generation that is taken
 	attempts  int
 }
@@ -48,7 +49,7 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 	var generation uint64
 	_, err := fmt.Sscanf(r.Header.Get("Authorization"), "Bearer t%d", &generation)
 	status := 200
-	if err != nil || w.refuseAll || generation < w.good ||
+	if w.flapping && w.attempts%2 == 1 || err != nil || w.refuseAll || generation < w.good ||
 		w.forbidden[r.Method+" "+r.URL.Path] || w.forbidden[r.Method+" "+r.URL.RequestURI()] {
 		status = 401
 	}
@@ -274,6 +275,36 @@ func TestBudgetCureResets(t *testing.T) {
 }
 
 // A 403 says what the account may do, never that the token is bad.
+// One bad replica behind a load balancer answers 401 now and then: each login
+// seems to help, and still there must not be one for each failing request.
+func TestBudgetFlappingUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.flapping = true
+		for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(time.Second) {
+			w.get("/a")
+			if w.attempts%2 == 1 {
+				w.attempts++ // not replayed: the next one is a first again
+			}
+		}
+		atMost(t, "logins in a day of flapping", w.logins(), 40+24*60)
+	})
+}
+
+// Revocations as often as every 15 s for ten minutes are all healed.
+func TestBudgetManyRevocations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		same(t, "before", w.get("/a"), 200)
+		for i := range 40 {
+			w.revoke()
+			same(t, fmt.Sprint("after revocation ", i), w.get("/a"), 200)
+			time.Sleep(15 * time.Second)
+		}
+		same(t, "logins", w.logins(), 40)
+	})
+}
+
 func TestBudget403NeverLogsIn(t *testing.T) {
 	u := upstream(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) })
 	src := &source{}

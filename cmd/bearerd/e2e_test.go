@@ -28,7 +28,8 @@ import (
 )
 
 // The end-to-end tests run the built binary against the simulator, each with
-// its own processes and ports.
+// its own processes and ports. Those that mostly wait run side by side, after
+// those that keep the machine busy.
 
 // program is the path of bearerd as users build it, made once.
 var program = sync.OnceValues(func() (string, error) {

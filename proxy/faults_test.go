@@ -495,7 +495,7 @@ func TestTransportKeepsConnections(t *testing.T) {
 		<-barrier
 	})
 	d := start(t, proxy.Options{Upstream: u, Transport: tr})
-	const width, rounds = 16, 4
+	const width, rounds = 16, 8
 	for range rounds {
 		var wg sync.WaitGroup
 		for range width {
@@ -510,8 +510,10 @@ func TestTransportKeepsConnections(t *testing.T) {
 	}
 	n := 0
 	conns.Range(func(any, any) bool { n++; return true })
-	if n > width {
-		t.Errorf("got %d connections for %d at once, want no more", n, width)
+	// A dial that a connection coming free has overtaken is kept for later, so
+	// there may be some more than are used at once, but not more each round.
+	if n > 2*width {
+		t.Errorf("got %d connections for %d requests, %d at once; want at most %d", n, width*rounds, width, 2*width)
 	}
 }
 

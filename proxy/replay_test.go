@@ -629,7 +629,7 @@ func TestReplayHTTP10Client(t *testing.T) {
 // A client trickles its body while the 401 comes, at any moment: the body is
 // whole upstream, or the client is told that it was not sent again.
 func TestReplayTrickledBody(t *testing.T) {
-	const rounds, pieces = 150, 40
+	const handlers, rounds, pieces = 5, 30, 40
 	for _, c := range []struct {
 		name   string
 		buffer int64
@@ -662,51 +662,54 @@ func TestReplayTrickledBody(t *testing.T) {
 				}
 			}
 			u, tr := upstreamTLS(t, c.h2, handler)
-			src := &source{}
-			d := start(t, proxy.Options{Upstream: u, Transport: tr, Source: src, ReplayBuffer: c.buffer})
-			replayed, retried := 0, 0
-			for i := range rounds {
-				g.revokeBelow(uint64(src.loginCount()) + 2)
-				pr, pw := io.Pipe()
-				go func() {
-					for range pieces {
-						if _, err := io.WriteString(pw, piece); err != nil {
-							return
+			for range handlers { // a budget each
+				g.revokeBelow(0)
+				src := &source{}
+				d := start(t, proxy.Options{Upstream: u, Transport: tr, Source: src, ReplayBuffer: c.buffer})
+				replayed, retried := 0, 0
+				for i := range rounds {
+					g.revokeBelow(uint64(src.loginCount()) + 2)
+					pr, pw := io.Pipe()
+					go func() {
+						for range pieces {
+							if _, err := io.WriteString(pw, piece); err != nil {
+								return
+							}
 						}
+						pw.Close()
+					}()
+					ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+					req, _ := http.NewRequestWithContext(ctx, "POST", d.URL+"/p", pr)
+					if c.known {
+						req.ContentLength = int64(len(want))
 					}
-					pw.Close()
-				}()
-				ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-				req, _ := http.NewRequestWithContext(ctx, "POST", d.URL+"/p", pr)
-				if c.known {
-					req.ContentLength = int64(len(want))
+					resp, err := http.DefaultTransport.RoundTrip(req)
+					if err != nil {
+						t.Fatalf("round %d: %v; %+v", i, err, d.exchanges(t, i+1+retried)[i+retried])
+					}
+					_, _ = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					pr.Close()
+					cancel()
+					switch resp.StatusCode {
+					case 200:
+						replayed++
+					case 401:
+						same(t, "Proxy-Status", resp.Header.Get("Proxy-Status"), notReplayed)
+						retry, _ := fetch(t, "POST", d.URL+"/p", strings.NewReader(want))
+						same(t, "status of the retry", retry.StatusCode, 200)
+						retried++
+					default:
+						t.Errorf("round %d: got %d, want 200 or 401", i, resp.StatusCode)
+					}
+					same(t, "logins", src.loginCount(), i+1)
 				}
-				resp, err := http.DefaultTransport.RoundTrip(req)
-				if err != nil {
-					t.Fatalf("round %d: %v; %+v", i, err, d.exchanges(t, i+1+retried)[i+retried])
+				d.exchanges(t, rounds+retried)
+				same(t, "rounds", replayed+retried, rounds)
+				same(t, "bytes held", d.proxy.ReplayBytes(), 0)
+				if c.buffer == 1<<20 && replayed != rounds {
+					t.Errorf("got %d of %d replayed, want all", replayed, rounds)
 				}
-				_, _ = io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-				pr.Close()
-				cancel()
-				switch resp.StatusCode {
-				case 200:
-					replayed++
-				case 401:
-					same(t, "Proxy-Status", resp.Header.Get("Proxy-Status"), notReplayed)
-					retry, _ := fetch(t, "POST", d.URL+"/p", strings.NewReader(want))
-					same(t, "status of the retry", retry.StatusCode, 200)
-					retried++
-				default:
-					t.Errorf("round %d: got %d, want 200 or 401", i, resp.StatusCode)
-				}
-				same(t, "logins", src.loginCount(), i+1)
-			}
-			d.exchanges(t, rounds+retried)
-			same(t, "rounds", replayed+retried, rounds)
-			same(t, "bytes held", d.proxy.ReplayBytes(), 0)
-			if c.buffer == 1<<20 && replayed != rounds {
-				t.Errorf("got %d of %d replayed, want all", replayed, rounds)
 			}
 		})
 	}

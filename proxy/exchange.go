@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -113,26 +114,18 @@ func (ex *exchange) Write(p []byte) (int, error) {
 	if ex.BytesOut < ex.length {
 		// More is to come, and nobody knows when: a stream may have a length
 		// too. The last part goes out as the handler returns.
-		err = ex.FlushError()
+		_ = ex.FlushError()
 	}
-	return n, err
+	return n, ex.writeErr
 }
 
 // FlushError is what http.ResponseController and ReverseProxy flush by.
 func (ex *exchange) FlushError() error {
-	f, ok := ex.w.(http.Flusher)
-	if !ok {
-		return http.ErrNotSupported
+	err := http.NewResponseController(ex.w).Flush()
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		ex.writeErr = err
 	}
-	if fe, ok := f.(interface{ FlushError() error }); ok {
-		err := fe.FlushError()
-		if err != nil {
-			ex.writeErr = err
-		}
-		return err
-	}
-	f.Flush()
-	return nil
+	return err
 }
 
 // end settles the outcome. returned is false when the handler panicked, as

@@ -612,6 +612,7 @@ func TestDrainDelay(t *testing.T) {
 	w := newWorld(t, querysim.Options{}, nil)
 	p := w.start(t, append(w.env("vyopta"), "BEARERD_DRAIN_DELAY=2s")...)
 	c := newClient(t)
+	fetch(t, c, p.url+namesPath) // waits for the first login
 	if err := expectStatus(c, p.admin+"/readyz", 200); err != nil {
 		t.Fatal(err)
 	}

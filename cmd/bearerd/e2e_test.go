@@ -3,21 +3,17 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,295 +22,6 @@ import (
 
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
-
-// The end-to-end tests run the built binary against the simulator, each with
-// its own processes and ports. Those that mostly wait run side by side, after
-// those that keep the machine busy.
-
-// program is the path of bearerd as users build it, made once.
-var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "bearerd-e2e-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "bearerd")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	if bareProxy() {
-		return
-	}
-	code := m.Run()
-	if path, err := program(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
-}
-
-// world is what bearerd talks to: a simulator behind two servers.
-type world struct {
-	sim   *querysim.Simulator
-	login *httptest.Server
-	query *httptest.Server
-
-	mu     sync.Mutex // guards tokens
-	tokens map[string]bool
-}
-
-// newWorld serves the simulator's Query Service or, when it is not nil,
-// upstream behind the simulator's token check.
-func newWorld(t testing.TB, o querysim.Options, upstream http.Handler) *world {
-	t.Helper()
-	sim, err := querysim.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{sim: sim, tokens: make(map[string]bool)}
-	handler := sim.QueryHandler()
-	if upstream != nil {
-		handler = sim.RequireToken(upstream)
-	}
-	w.login = httptest.NewServer(sim.LoginHandler())
-	t.Cleanup(w.login.Close)
-	w.query = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.mu.Lock()
-		w.tokens[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")] = true
-		w.mu.Unlock()
-		handler.ServeHTTP(rw, r)
-	}))
-	t.Cleanup(w.query.Close)
-	return w
-}
-
-// env is the configuration that points bearerd at w as a vendor's preset.
-func (w *world) env(vendor string) []string {
-	for _, v := range querysim.Vendors() {
-		if v.Name != vendor {
-			continue
-		}
-		env := []string{
-			"BEARERD_PRESET=" + vendor,
-			"BEARERD_TOKEN_URL=" + w.login.URL + v.LoginPath,
-			"BEARERD_UPSTREAM=" + w.query.URL,
-		}
-		if v.GrantType == "password" {
-			return append(env, "BEARERD_USERNAME="+querysim.Username, "BEARERD_PASSWORD="+querysim.Password)
-		}
-		return append(env, "BEARERD_CLIENT_ID="+v.ClientID, "BEARERD_CLIENT_SECRET="+v.ClientSecret)
-	}
-	panic("no such vendor: " + vendor)
-}
-
-// process is a running bearerd.
-type process struct {
-	t     testing.TB
-	cmd   *exec.Cmd
-	url   string // of the data listener
-	admin string // of the admin listener
-
-	exited chan struct{} // closed when it has ended and all its output is read
-	mu     sync.Mutex    // guards output
-	output bytes.Buffer
-}
-
-// start runs bearerd with env at debug level and waits for its listeners. At
-// the test's end the process is killed, and all that it wrote and showed is
-// searched for secrets.
-func (w *world) start(t testing.TB, env ...string) *process {
-	t.Helper()
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.startProgram(t, exec.Command(path), append([]string{
-		"BEARERD_LISTEN=localhost:0", "BEARERD_ADMIN_LISTEN=localhost:0",
-		"BEARERD_LOG_LEVEL=debug", "BEARERD_LOG_FORMAT=json",
-	}, env...)...)
-}
-
-// startProgram runs a program whose first line is a start-up line like
-// bearerd's.
-func (w *world) startProgram(t testing.TB, cmd *exec.Cmd, env ...string) *process {
-	t.Helper()
-	p := &process{t: t, cmd: cmd, exited: make(chan struct{})}
-	p.cmd.Env = env // os/exec keeps the last of each name
-	stderr, err := p.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ready := make(chan struct{})
-	go p.read(stderr, ready)
-	t.Cleanup(func() {
-		shown := p.shown()
-		_ = p.cmd.Process.Kill()
-		<-p.exited
-		_ = p.cmd.Wait()
-		w.checkSecrets(t, p.text()+shown)
-		if t.Failed() {
-			t.Logf("what bearerd wrote:\n%s", tail(p.text()))
-		}
-	})
-	select {
-	case <-ready:
-	case <-p.exited:
-		t.Fatalf("bearerd ended at its start:\n%s", p.text())
-	case <-time.After(20 * time.Second):
-		t.Fatal("bearerd did not say that it serves")
-	}
-	return p
-}
-
-// read keeps all output and takes the addresses from the start-up line.
-func (p *process) read(r io.Reader, ready chan<- struct{}) {
-	defer close(p.exited)
-	lines := bufio.NewReader(r)
-	for {
-		line, err := lines.ReadBytes('\n')
-		p.mu.Lock()
-		p.output.Write(line)
-		p.mu.Unlock()
-		var start struct {
-			Message string
-			Listen  []string
-			Admin   []string
-		}
-		if p.url == "" && json.Unmarshal(line, &start) == nil && start.Message == "serving" {
-			p.url = "http://" + start.Listen[0]
-			if len(start.Admin) > 0 {
-				p.admin = "http://" + start.Admin[0]
-			}
-			close(ready)
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (p *process) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.String()
-}
-
-// shown is all that the admin listener shows, while the process runs.
-func (p *process) shown() string {
-	var all strings.Builder
-	for _, path := range []string{"/metrics", "/readyz", "/startupz", "/livez"} {
-		if resp, err := http.Get(p.admin + path); err == nil {
-			_, _ = io.Copy(&all, resp.Body)
-			_ = resp.Body.Close()
-		}
-	}
-	return all.String()
-}
-
-func tail(s string) string {
-	const most = 8 << 10
-	if len(s) > most {
-		return "…" + s[len(s)-most:]
-	}
-	return s
-}
-
-// signal sends sig and returns the exit code.
-func (p *process) stop(sig syscall.Signal, within time.Duration) int {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(sig); err != nil {
-		p.t.Fatal(err)
-	}
-	select {
-	case <-p.exited:
-	case <-time.After(within):
-		p.t.Fatalf("bearerd had not ended %v after %v", within, sig)
-	}
-	err := p.cmd.Wait()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return exit.ExitCode()
-	}
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return 0
-}
-
-// checkSecrets fails the test when output holds a secret, or a part of a token
-// that upstream saw.
-func (w *world) checkSecrets(t testing.TB, output string) {
-	secrets := []string{querysim.Username, querysim.Password}
-	for _, v := range querysim.Vendors() {
-		if v.ClientSecret != "" {
-			secrets = append(secrets, v.ClientSecret)
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for token := range w.tokens {
-		// Any 12 letters of claims and signature would do for a part.
-		for segment := range strings.SplitSeq(token, ".") {
-			for len(segment) >= 12 {
-				secrets = append(secrets, segment[:12])
-				segment = segment[12:]
-			}
-		}
-	}
-	for _, s := range secrets {
-		if strings.Contains(output, s) {
-			t.Errorf("the output holds a secret (%d letters of it)", len(s))
-			return
-		}
-	}
-}
-
-// client has as many connections as a test wants, and does not follow
-// redirects.
-func newClient(t testing.TB) *http.Client {
-	transport := &http.Transport{MaxIdleConnsPerHost: 4096}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
-
-// eventually waits until ok says yes.
-func eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
-		if ok() {
-			tick.Stop()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-	}
-}
-
-// metric returns the value of a series, written as /metrics writes it, or -1.
-func (p *process) metric(series string) float64 {
-	p.t.Helper()
-	_, _, text := fetch(p.t, http.DefaultClient, p.admin+"/metrics")
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(line, series+" "); ok {
-			f, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			return f
-		}
-	}
-	return -1
-}
 
 func TestEachPreset(t *testing.T) {
 	t.Parallel()
@@ -352,32 +59,6 @@ func expectNames(t *testing.T, w *world, p *process) {
 	}
 }
 
-// many runs f n times at once and returns the errors.
-func many(n int, f func(i int) error) error {
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() { errs[i] = f(i) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-func expectStatus(c *http.Client, url string, want int) error {
-	resp, err := c.Get(url)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return err
-	}
-	if resp.StatusCode != want {
-		return fmt.Errorf("GET: got %d, want %d", resp.StatusCode, want)
-	}
-	return nil
-}
-
 func TestColdStartIsOneLogin(t *testing.T) {
 	w := newWorld(t, querysim.Options{LoginDelay: 500 * time.Millisecond}, nil)
 	p := w.start(t, w.env("vyopta")...)
@@ -390,25 +71,7 @@ func TestColdStartIsOneLogin(t *testing.T) {
 	}
 }
 
-func firstLines(err error) string {
-	s := err.Error()
-	return s[:min(len(s), 500)]
-}
-
-// digest answers with the length of what was posted and its checksum.
-func digest(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.WriteString(w, digestReader(r.Body))
-}
-
-// digestReader is what digest says of a body. One that ends early has another
-// length.
-func digestReader(r io.Reader) string {
-	sum := crc32.NewIEEE()
-	n, _ := io.Copy(sum, r)
-	return fmt.Sprintf("%d %08x", n, sum.Sum32())
-}
-
-func TestRevokedTokenUnderPOSTs(t *testing.T) {
+func TestFaultRevokedTokenUnderPOSTs(t *testing.T) {
 	w := newWorld(t, querysim.Options{LoginDelay: 200 * time.Millisecond}, http.HandlerFunc(digest))
 	p := w.start(t, w.env("vyopta")...)
 	c := newClient(t)
@@ -473,7 +136,7 @@ func TestShortTokensNobodyWaits(t *testing.T) {
 	t.Logf("%d requests, %d logins", requests, st.Logins)
 }
 
-func TestWrongPasswordThenHealed(t *testing.T) {
+func TestFaultWrongPasswordThenHealed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
@@ -512,7 +175,7 @@ func TestWrongPasswordThenHealed(t *testing.T) {
 	}
 }
 
-func TestLoginDown(t *testing.T) {
+func TestFaultLoginDown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{Lifetime: 6 * time.Second}, nil)
 	p := w.start(t, w.env("vyopta")...)
@@ -550,7 +213,7 @@ func TestLoginDown(t *testing.T) {
 	})
 }
 
-func TestSIGTERMLetsRequestsFinish(t *testing.T) {
+func TestFaultSIGTERMWithRequestsInFlight(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	var arrived sync.WaitGroup
@@ -712,6 +375,27 @@ func TestAccessLog(t *testing.T) {
 	}
 }
 
+// A client that never ends its header holds a connection for 10 s.
+func TestFaultSlowHeaderClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	p := w.start(t, w.env("vyopta")...)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection after 15 s: got %v, want closed", err)
+	}
+}
+
 func TestStopIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -752,7 +436,7 @@ func TestStopIsBounded(t *testing.T) {
 	}
 }
 
-func TestLeaderLeaves(t *testing.T) {
+func TestFaultLeaderLeaves(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{LoginDelay: time.Second}, nil)
 	p := w.start(t, w.env("vyopta")...)
@@ -784,7 +468,7 @@ func TestLeaderLeaves(t *testing.T) {
 	}
 }
 
-func TestRedirectingLogin(t *testing.T) {
+func TestThreatRedirectingLogin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{}, nil)
 	var elsewhere sync.Map
@@ -811,7 +495,7 @@ func TestRedirectingLogin(t *testing.T) {
 	}
 }
 
-func TestUpstreamCutsBody(t *testing.T) {
+func TestFaultUpstreamCutsBodyShort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/known" {
@@ -838,7 +522,7 @@ func TestUpstreamCutsBody(t *testing.T) {
 	})
 }
 
-func TestForbiddenPathHammered(t *testing.T) {
+func TestFaultUpstreamAlways401(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}

@@ -35,7 +35,10 @@ func openLog(w io.Writer, level, format string) logs {
 		return zerolog.New(w).Level(least).With().Timestamp().Logger()
 	}
 	if format == "console" || format == "auto" && isTerminal(w) {
-		all := open(zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !isTerminal(w)})
+		all := open(zerolog.ConsoleWriter{
+			Out: w, TimeFormat: "15:04:05.000", NoColor: !isTerminal(w),
+			FieldsOrder: []string{"listen", "admin", "upstream", "method", "path", "status", "code", "result", "cause"},
+		})
 		return logs{events: all, access: all, flush: func() {}}
 	}
 	lines := &lineLog{w: w}

@@ -17,7 +17,7 @@ type Outcome string
 
 const (
 	Completed    Outcome = "completed"     // an answer went out whole
-	Aborted      Outcome = "aborted"       // upstream cut it short, and so did bearerd
+	Aborted      Outcome = "aborted"       // upstream cut it short, and so did bearerd; or the program ended it
 	ClientClosed Outcome = "client_closed" // the client left first
 )
 
@@ -129,10 +129,16 @@ func (ex *exchange) FlushError() error {
 }
 
 // end settles the outcome. returned is false when the handler panicked, as
-// ReverseProxy does to abort an answer.
+// ReverseProxy does to abort an answer. ctx is the request's; a program that
+// cancels it gives a cause (context.WithCancelCause).
 func (ex *exchange) end(ctx context.Context, returned bool) {
+	// net/http cancels without a cause: with one, the program has ended it.
+	cause := context.Cause(ctx)
+	stopped := cause != nil && !errors.Is(cause, context.Canceled)
 	switch {
-	case ex.writeErr != nil, ex.left, !returned && ctx.Err() != nil:
+	case !returned && stopped:
+		ex.Outcome = Aborted
+	case ex.writeErr != nil, ex.left, !returned && cause != nil:
 		ex.Outcome = ClientClosed
 	case !returned:
 		ex.Outcome = Aborted

@@ -253,7 +253,11 @@ func TestFaultBadBody(t *testing.T) {
 				}
 			})
 			const times = 20
-			d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 1000, BodyIdle: 50 * time.Millisecond})
+			idle := 50 * time.Millisecond
+			if c.end {
+				idle = time.Minute // its end must come first
+			}
+			d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 1000, BodyIdle: idle})
 			for i := range times {
 				w := d.dial(t)
 				w.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\n"+c.request)
@@ -427,7 +431,11 @@ func TestFaultUpstreamUnreachable(t *testing.T) {
 			}
 			t.Run(fmt.Sprint(c.name, ", ", timeout), func(t *testing.T) {
 				t.Parallel()
-				tr := proxy.NewTransport(proxy.TransportOptions{DialTimeout: 100 * time.Millisecond, ResponseHeaderTimeout: timeout})
+				dial := time.Duration(0)
+				if c.code == proxy.UpstreamUnreachable {
+					dial = 100 * time.Millisecond
+				}
+				tr := proxy.NewTransport(proxy.TransportOptions{DialTimeout: dial, ResponseHeaderTimeout: timeout})
 				t.Cleanup(tr.CloseIdleConnections)
 				d := start(t, proxy.Options{Upstream: parse(t, c.url), Transport: tr, ResponseHeaderTimeout: timeout, ReplayBuffer: 100})
 				for _, request := range []string{
@@ -467,7 +475,7 @@ func TestFaultUpstreamTimeoutHTTP2(t *testing.T) {
 // upstream.
 func TestFaultSlowUploadIsNoTimeout(t *testing.T) {
 	var up recorder
-	const timeout = 200 * time.Millisecond
+	const timeout = time.Second
 	d := start(t, proxy.Options{Upstream: listen(t, up.serve), ResponseHeaderTimeout: timeout})
 	w := d.dial(t)
 	w.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -61,6 +62,9 @@ func (l *Login) read() (r reading) {
 			r.problem = fmt.Sprintf("waiting for the %s file %q: %v", secret.name, secret.source.File, err)
 		}
 		*secret.to = text
+	}
+	if _, err := url.ParseQuery(r.params.Reveal()); err != nil && l.Params.File != "" && r.problem == "" {
+		r.problem = fmt.Sprintf("waiting for the token parameters file %q: it is not of the form a=b&c=d", l.Params.File) // err quotes it
 	}
 	return r
 }

@@ -27,7 +27,7 @@ func (l *Login) describe(ctx context.Context, err error) string {
 		return cause
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
-		return e.Error()
+		return describeDNS(e)
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok {
 		return describeOp(e)
@@ -62,6 +62,19 @@ func describeTLS(err error) string {
 		return "TLS: the server does not speak it: check the scheme of the token URL"
 	}
 	return ""
+}
+
+// describeDNS does not use the error's text: that names the port the resolver
+// asked from, another each time, and the log would take it for a new cause.
+func describeDNS(e *net.DNSError) string {
+	what := "the name server did not answer"
+	switch {
+	case e.IsNotFound:
+		what = "no such host"
+	case e.IsTimeout:
+		what = "the name server took too long"
+	}
+	return "lookup " + e.Name + ": " + what
 }
 
 // describeOp names the operation, the address and the error of the system, such

@@ -1,6 +1,7 @@
 package tokens_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -119,6 +120,13 @@ func TestNetworkErrorsAreNamed(t *testing.T) {
 		l.Transport.(*http.Transport).DialContext = (&net.Dialer{Deadline: time.Unix(1, 0)}).DialContext
 	}
 
+	// What a resolver says that is down: the port is another each time.
+	unresolved := func(l *tokens.Login) {
+		l.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.DNSError{Name: "login.example", Err: "read udp 127.0.0.1:40627->127.0.0.53:53: connection refused"}
+		}
+	}
+
 	const ca = "TLS: the server's certificate is signed by an unknown authority: check the CA file"
 	for _, test := range []struct {
 		name, url string
@@ -127,7 +135,8 @@ func TestNetworkErrorsAreNamed(t *testing.T) {
 	}{
 		{"refused", "http://user:" + passwordText + "@" + closed + "/?" + passwordText, nil, "dial tcp " + closed + ": "},
 		{"dial time-out", "http://" + closed, slow, "dial tcp " + closed + ": took too long"},
-		{"no such host", "http://name.invalid/", nil, "lookup name.invalid"},
+		{"no such host", "http://name.invalid/", nil, "lookup name.invalid: "},
+		{"no name server", "http://login.example/", unresolved, "lookup login.example: the name server did not answer"},
 		{"unknown authority", secure.URL, nil, ca},
 		{"other host", strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), trusting, "TLS: the server's certificate is for another host: check the token URL"},
 		{"expired", secure.URL, old, "TLS: the server's certificate has expired or is not valid yet"},

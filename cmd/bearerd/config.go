@@ -74,7 +74,7 @@ type Config struct {
 	DrainDelay            time.Duration `split_words:"true" default:"0s" desc:"time at SIGTERM to go on serving, not ready, before stopping"`
 	ShutdownGrace         time.Duration `split_words:"true" default:"25s" desc:"time that requests then have to finish"`
 
-	LogLevel  string `split_words:"true" default:"info" oneof:"debug info warn error" desc:"least level that is logged"`
+	LogLevel  string `split_words:"true" default:"info" oneof:"debug info warn error" desc:"least level that is logged; the start-up line and requests are info"`
 	LogFormat string `split_words:"true" default:"auto" oneof:"auto console json" desc:"auto is console on a terminal and json elsewhere"`
 	AccessLog string `split_words:"true" default:"all" oneof:"all errors off" desc:"requests that are logged; errors are status 400 and above, aborted, and client gone"`
 

@@ -70,7 +70,7 @@ func demo(signals <-chan os.Signal, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := newService(cfg, zerolog.New(stdout).Level(zerolog.WarnLevel), observers{request: n.request, login: n.login})
+	s, err := newService(cfg, logs{events: zerolog.New(n).Level(zerolog.WarnLevel), flush: func() {}}, observers{request: n.request, login: n.login})
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,9 @@ func demo(signals <-chan os.Signal, stdout io.Writer) error {
 	err = s.run(signals)
 	cancel()
 	tool.Wait()
-	n.say("stopped: requests under way were let finish")
+	if err == nil {
+		n.say("stopped: requests under way were let finish")
+	}
 	return err
 }
 
@@ -187,7 +189,7 @@ func (n *narrator) request(ex *proxy.Exchange) {
 	how := fmt.Sprintf("sent upstream with token %d", ex.Generation)
 	switch {
 	case ex.Error != "":
-		how = "not sent: " + string(ex.Error)
+		how = "answered by bearerd itself: " + string(ex.Error)
 	case ex.Unauthorized == proxy.Replayed:
 		how = fmt.Sprintf("refused with the old token, so sent again with token %d", ex.Generation)
 	}

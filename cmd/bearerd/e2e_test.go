@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,15 +27,11 @@ import (
 
 func TestEachPreset(t *testing.T) {
 	t.Parallel()
-	variants := map[string][]string{}
 	for _, v := range querysim.Vendors() {
-		variants[v.Name] = nil
-	}
-	for name := range variants {
-		t.Run(name, func(t *testing.T) {
+		t.Run(v.Name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, querysim.Options{}, nil)
-			expectNames(t, w, w.start(t, w.env(name)...))
+			expectNames(t, w, w.start(t, w.env(v.Name)...))
 		})
 	}
 	t.Run("graphnet with a user's password", func(t *testing.T) {
@@ -177,18 +175,19 @@ func TestFaultWrongPasswordThenHealed(t *testing.T) {
 
 func TestFaultLoginDown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{Lifetime: 6 * time.Second}, nil)
+	w := newWorld(t, querysim.Options{Lifetime: 10 * time.Second}, nil)
 	p := w.start(t, w.env("vyopta")...)
 	c := newClient(t)
 	fetch(t, c, p.url+namesPath)
 	w.sim.SetLoginDown(true)
-	end := time.Now().Add(5 * time.Second)
-	for time.Now().Before(end) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(7 * time.Second); time.Now().Before(end); <-tick.C {
 		if err := expectStatus(c, p.url+namesPath, 200); err != nil {
 			t.Fatalf("while the token is good: %v", err)
 		}
 	}
-	eventually(t, 3*time.Second, "the token's end", func() bool {
+	eventually(t, 5*time.Second, "the token's end", func() bool {
 		status, _, _ := fetch(t, c, p.url+namesPath)
 		return status != 200
 	})
@@ -375,6 +374,130 @@ func TestAccessLog(t *testing.T) {
 	}
 }
 
+// An HTTP proxy of the environment carries login and requests, and is logged in
+// to; its password is nowhere in the log.
+func TestProxyFromEnvironment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	const user, password = "proxy-user", "proxy-password"
+	login, query := w.login.Config.Handler, w.query.Config.Handler
+	hop := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Authorization-For-Upstream", r.Header.Get("Authorization"))
+		r.Header.Set("Authorization", r.Header.Get("Proxy-Authorization"))
+		if u, p, ok := r.BasicAuth(); !ok || u != user || p != password {
+			rw.WriteHeader(http.StatusProxyAuthRequired)
+			return
+		}
+		r.Header.Del("Authorization")
+		if token := r.Header.Get("Authorization-For-Upstream"); token != "" {
+			r.Header.Set("Authorization", token)
+		}
+		switch r.URL.Host {
+		case "login.vyopta.com":
+			login.ServeHTTP(rw, r)
+		case "query.example":
+			query.ServeHTTP(rw, r)
+		default:
+			rw.WriteHeader(http.StatusBadGateway)
+		}
+	}))
+	defer hop.Close()
+	p := w.start(t, append(w.env("vyopta"),
+		"BEARERD_TOKEN_URL=http://login.vyopta.com"+querysim.Vendors()[0].LoginPath,
+		"BEARERD_UPSTREAM=http://query.example", "BEARERD_ALLOW_INSECURE=true",
+		"HTTP_PROXY=http://"+user+":"+password+"@"+strings.TrimPrefix(hop.URL, "http://"))...)
+	if err := expectStatus(newClient(t), p.url+namesPath, 200); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(p.text(), `"upstream_proxy":"`+hop.URL+`"`) {
+		t.Error("the start-up line does not name the proxy")
+	}
+	if strings.Contains(p.text(), password) || strings.Contains(p.text(), user) {
+		t.Error("the log holds the proxy's user information")
+	}
+}
+
+// Nobody reads the log: requests may wait for that, a second signal may not.
+func TestSecondSignalWithAStuckLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, stuck, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(path)
+	cmd.Env = append([]string{"BEARERD_LISTEN=127.0.0.1:0", "BEARERD_ADMIN_LISTEN=off"}, w.env("vyopta")...)
+	cmd.Stderr = stuck
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	_ = stuck.Close()
+	lines := bufio.NewReader(r)
+	line, err := lines.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var start struct{ Listen []string }
+	if err := json.Unmarshal([]byte(line), &start); err != nil {
+		t.Fatal(err)
+	}
+	// Requests until the log's pipe is full and one of them is held up by it.
+	c := newClient(t)
+	c.Timeout = time.Second
+	long := "http://" + start.Listen[0] + "/" + strings.Repeat("x", 4<<10)
+	for expectStatus(c, long, 404) == nil {
+	}
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait()
+	}()
+	for range 2 {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		select { // two signals at one moment may come as one
+		case <-exited:
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	select {
+	case <-exited:
+		if got := cmd.ProcessState.ExitCode(); got != 1 {
+			t.Errorf("exit code: got %d, want 1", got)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("still running 5 s after the second signal")
+	}
+}
+
+func TestMissingPasswordFile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	file := filepath.Join(t.TempDir(), "password")
+	p := w.start(t, append(w.env("vyopta")[:3], "BEARERD_USERNAME="+querysim.Username, "BEARERD_PASSWORD_FILE="+file)...)
+	c := newClient(t)
+	if err := expectStatus(c, p.url+namesPath, 503); err != nil {
+		t.Error(err)
+	}
+	eventually(t, 5*time.Second, "the log says which file is awaited", func() bool {
+		return strings.Contains(p.text(), "login waits for a file") && strings.Contains(p.text(), "it does not exist")
+	})
+	if err := os.WriteFile(file, []byte(querysim.Password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, "the file is used", func() bool { return expectStatus(c, p.url+namesPath, 200) == nil })
+	if got := w.sim.Stats().Logins; got != 1 {
+		t.Errorf("logins: got %d, want 1: none without the file", got)
+	}
+}
+
 // A client that never ends its header holds a connection for 10 s.
 func TestFaultSlowHeaderClient(t *testing.T) {
 	t.Parallel()
@@ -391,8 +514,12 @@ func TestFaultSlowHeaderClient(t *testing.T) {
 	if err := conn.SetReadDeadline(time.Now().Add(15 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection after 15 s: got %v, want closed", err)
+	}
+	if held := time.Since(began); held < 5*time.Second || held > 12*time.Second {
+		t.Errorf("the connection was closed after %v, want 10 s", held)
 	}
 }
 
@@ -431,6 +558,9 @@ func TestStopIsBounded(t *testing.T) {
 			}
 			if got := p.stop(syscall.SIGTERM, 4*time.Second); got != test.want {
 				t.Errorf("exit code: got %d, want %d", got, test.want)
+			}
+			if !strings.Contains(p.text(), `"outcome":"aborted"`) {
+				t.Error("the access log does not have the stream as aborted")
 			}
 		})
 	}

@@ -30,12 +30,11 @@ import (
 // those that keep the machine busy.
 
 // program is the path of bearerd as users build it, made once.
-var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "bearerd-e2e-")
-	if err != nil {
+var program = sync.OnceValues(func() (path string, err error) {
+	if programDir, err = os.MkdirTemp("", "bearerd-e2e-"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "bearerd")
+	path = filepath.Join(programDir, "bearerd")
 	args := append([]string{"build", "-o", path}, buildFlags...)
 	out, err := exec.Command("go", append(args, ".")...).CombinedOutput()
 	if err != nil {
@@ -44,13 +43,15 @@ var program = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+var programDir string // set by program
+
 func TestMain(m *testing.M) {
 	if bareProxy() {
 		return
 	}
 	code := m.Run()
-	if path, err := program(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if programDir != "" {
+		_ = os.RemoveAll(programDir)
 	}
 	os.Exit(code)
 }
@@ -227,7 +228,7 @@ func tail(s string) string {
 	return s
 }
 
-// signal sends sig and returns the exit code.
+// stop sends sig and returns the exit code.
 func (p *process) stop(sig syscall.Signal, within time.Duration) int {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {
@@ -276,7 +277,7 @@ func (w *world) checkSecrets(t testing.TB, output string) {
 	}
 }
 
-// client has as many connections as a test wants, and does not follow
+// newClient has as many connections as a test wants, and does not follow
 // redirects.
 func newClient(t testing.TB) *http.Client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 4096}

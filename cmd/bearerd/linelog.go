@@ -70,8 +70,10 @@ func (l *lineLog) Flush() error {
 		return nil
 	}
 	_, err := l.w.Write(lines)
-	l.mu.Lock()
-	l.spare = lines
-	l.mu.Unlock()
+	if cap(lines) <= 4*lazyBytes { // what a stall has made larger is not kept
+		l.mu.Lock()
+		l.spare = lines
+		l.mu.Unlock()
+	}
 	return err
 }

@@ -136,6 +136,8 @@ func (l *loginLog) log(ev tokens.Event) {
 	}
 	e.Str("remedy", remedy(ev))
 	switch {
+	case ev.Waiting:
+		e.Msg("login waits for a file")
 	case ev.Stopped:
 		e.Msg("login stopped")
 	case ev.Result == tokens.Rejected:
@@ -165,6 +167,8 @@ func (l *loginLog) succeeded(ev tokens.Event) {
 // remedy says what a person can do about a failed login.
 func remedy(ev tokens.Event) string {
 	switch {
+	case ev.Waiting:
+		return "mend that file; bearerd looks at it every second and logs in when it can be used"
 	case ev.Stopped:
 		return "these credentials never worked, so that the account is not locked bearerd asks no more; correct the credentials file, or set the right values and restart, or send SIGHUP"
 	case ev.Result == tokens.Rejected:

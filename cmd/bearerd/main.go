@@ -51,8 +51,11 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
 	}
-	if len(args) > 0 {
-		return fail(stderr, usageError(fmt.Sprintf("bearerd %s takes no arguments, got %q", command, args[0])))
+	switch command {
+	case "serve", "demo", "help", "-h", "-help", "--help", "version", "-version", "--version":
+		if len(args) > 0 {
+			return fail(stderr, usageError(fmt.Sprintf("bearerd %s takes no arguments, got %q", command, args[0])))
+		}
 	}
 	switch command {
 	case "serve":
@@ -81,6 +84,9 @@ func (e usageError) Error() string {
 func fail(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitOK
+	}
+	if errors.Is(err, errSecondSignal) {
+		return exitFailed // in a hurry, and stderr may be what is stuck
 	}
 	if _, ok := errors.AsType[*configError](err); ok {
 		fmt.Fprintln(stderr, err)

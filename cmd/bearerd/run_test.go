@@ -79,6 +79,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-h"}, 0, "bearerd demo", ""},
 		{[]string{"version"}, 0, "bearerd ", ""},
 		{[]string{"serv"}, 2, "", `unknown command "serv"`},
+		{[]string{"serv", "x"}, 2, "", `unknown command "serv"`},
 		{[]string{"demo", "-x"}, 2, "", "takes no arguments"},
 		{nil, 2, "", "bearerd demo"},
 		{[]string{"serve"}, 2, "", "BEARERD_PRESET=vyopta"},
@@ -145,28 +146,28 @@ func TestLoginServerUnreachable(t *testing.T) {
 	gone.Close()
 	p := startRun(t, "BEARERD_PRESET=vyopta", "BEARERD_TOKEN_URL="+gone.URL, "BEARERD_UPSTREAM=http://127.0.0.1:1",
 		"BEARERD_USERNAME=me", "BEARERD_PASSWORD=secret-one")
-	p.stderr.until(t, `"level":"warn".*connection refused.*BEARERD_TOKEN_URL.*"login failed"`)
+	p.stderr.until(t, `"level":"warn".*dial tcp .*BEARERD_TOKEN_URL.*"login failed"`)
 	status, header, body := fetch(t, http.DefaultClient, p.url+"/")
 	if status != 503 || header.Get("Retry-After") == "" || !strings.Contains(body, "login_unavailable") {
 		t.Errorf("got %d, Retry-After %q, %q; want 503 login_unavailable", status, header.Get("Retry-After"), body)
 	}
 	status, _, body = fetch(t, http.DefaultClient, p.admin+"/readyz")
-	if status != 503 || !strings.Contains(body, "connection refused") {
+	if status != 503 || !strings.Contains(body, "dial tcp") {
 		t.Errorf("/readyz: got %d %q, want 503 with the reason", status, body)
 	}
 }
 
-// running is a bearerd in this process.
-type running struct {
+// inProcess is a bearerd in this process.
+type inProcess struct {
 	url, admin string
 	signals    chan os.Signal
 	code       chan int
 	stderr     *output
 }
 
-func startRun(t *testing.T, environ ...string) *running {
+func startRun(t *testing.T, environ ...string) *inProcess {
 	t.Helper()
-	p := &running{signals: make(chan os.Signal, 1), code: make(chan int, 1), stderr: new(output)}
+	p := &inProcess{signals: make(chan os.Signal, 1), code: make(chan int, 1), stderr: new(output)}
 	environ = append([]string{"BEARERD_LISTEN=localhost:0", "BEARERD_ADMIN_LISTEN=localhost:0", "BEARERD_LOG_LEVEL=debug"}, environ...)
 	go func() { p.code <- run([]string{"serve"}, environ, p.signals, io.Discard, p.stderr) }()
 	t.Cleanup(func() { p.stop(t) })
@@ -175,7 +176,7 @@ func startRun(t *testing.T, environ ...string) *running {
 	return p
 }
 
-func (p *running) stop(t *testing.T) {
+func (p *inProcess) stop(t *testing.T) {
 	t.Helper()
 	if p.signals == nil {
 		return
@@ -193,7 +194,6 @@ func (p *running) stop(t *testing.T) {
 }
 
 func TestStartUpLine(t *testing.T) {
-	t.Setenv("HTTPS_PROXY", "")
 	login := httptest.NewServer(http.NotFoundHandler())
 	defer login.Close()
 	p := startRun(t, "BEARERD_PRESET=vyopta", "BEARERD_TOKEN_URL="+login.URL+"/token?tenant=hidden-two", "BEARERD_UPSTREAM=http://127.0.0.1:1/base",

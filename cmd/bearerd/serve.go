@@ -24,10 +24,9 @@ func serve(environ []string, signals <-chan os.Signal, stderr io.Writer) error {
 		return err
 	}
 	log := openLog(stderr, cfg.LogLevel, cfg.LogFormat)
-	defer log.flush()
 	requests := accessLog{log.access, cfg.AccessLog}
 	logins := loginLog{logger: log.events}
-	s, err := newService(cfg, log.events, observers{request: requests.log, login: logins.log})
+	s, err := newService(cfg, log, observers{request: requests.log, login: logins.log})
 	if err != nil {
 		return err
 	}
@@ -42,7 +41,7 @@ func serve(environ []string, signals <-chan os.Signal, stderr io.Writer) error {
 // login, and never a secret.
 func logStart(s *service) {
 	cfg := s.cfg
-	e := s.logger.Info().
+	e := s.log.events.Info().
 		Str("version", version()).
 		Str("preset", cfg.Preset).
 		Str("upstream", cfg.Upstream.String()).
@@ -60,13 +59,14 @@ func logStart(s *service) {
 		url  *url.URL
 	}{{"upstream_proxy", cfg.Upstream}, {"login_proxy", cfg.TokenURL}} {
 		if via, err := http.ProxyFromEnvironment(&http.Request{URL: to.url}); err == nil && via != nil {
-			via.User = nil
-			e.Str(to.name, via.String())
+			shown := *via // via itself is net/http's, which logs in to the proxy with its User
+			shown.User = nil
+			e.Str(to.name, shown.String())
 		}
 	}
 	if cfg.AllowNonLoopback {
-		s.logger.Warn().Strs("listen", addresses(s.dataListeners)).
-			Msg("other machines can reach the data listener and speak with the account (BEARERD_ALLOW_NON_LOOPBACK)")
+		s.log.events.Warn().Strs("listen", addresses(s.dataListeners)).
+			Msg("BEARERD_ALLOW_NON_LOOPBACK is set: whoever can reach the data listener speaks with the account")
 	}
 	e.Msg("serving")
 }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,15 +23,15 @@ import (
 // and the listeners.
 type service struct {
 	cfg     Config
-	logger  zerolog.Logger
+	log     logs
 	manager *tokens.Manager
 	proxy   *proxy.Handler
 
 	data           *http.Server
 	dataListeners  []net.Listener
 	newConns       connSet
-	requests       sync.WaitGroup     // handlers of data
-	endRequests    context.CancelFunc // cancels them all
+	requests       running // handlers of data
+	endRequests    func()  // cancels them all
 	admin          *http.Server
 	adminListeners []net.Listener
 
@@ -47,8 +46,8 @@ type observers struct {
 
 // newService opens the listeners, so that a taken port is an error here. It
 // starts nothing.
-func newService(cfg Config, logger zerolog.Logger, o observers) (*service, error) {
-	s := &service{cfg: cfg, logger: logger}
+func newService(cfg Config, log logs, o observers) (*service, error) {
+	s := &service{cfg: cfg, log: log}
 	var err error
 	if s.dataListeners, err = listenData(cfg.Listen); err != nil {
 		return nil, err
@@ -95,9 +94,10 @@ func newService(cfg Config, logger zerolog.Logger, o observers) (*service, error
 		},
 	})
 
-	s.data = newServer(s.counted(s.proxy), logger, "data")
-	var base context.Context
-	base, s.endRequests = context.WithCancel(context.Background())
+	s.data = newServer(s.counted(s.proxy), log.events, "data")
+	// With a cause, the proxy knows that it was not the client who left.
+	base, end := context.WithCancelCause(context.Background())
+	s.endRequests = func() { end(errStopping) }
 	s.data.BaseContext = func(net.Listener) context.Context { return base }
 	s.data.ConnState = s.newConns.observe
 	s.data.RegisterOnShutdown(s.newConns.close)
@@ -105,7 +105,7 @@ func newService(cfg Config, logger zerolog.Logger, o observers) (*service, error
 		status:   s.manager.Status,
 		stopping: s.stopping.Load,
 		metrics:  promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-	}.handler(), logger, "admin")
+	}.handler(), log.events, "admin")
 	return s, nil
 }
 
@@ -123,18 +123,21 @@ func newServer(handler http.Handler, logger zerolog.Logger, name string) *http.S
 	}
 }
 
-// counted keeps account of the handlers that run, for stop: Shutdown does not
-// wait for those of upgraded connections.
+// counted keeps account of the handlers that run: Shutdown does not wait for
+// those of upgraded connections.
 func (s *service) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.requests.Add(1)
-		defer s.requests.Done()
+		s.requests.begin()
+		defer s.requests.end()
 		next.ServeHTTP(w, r)
 	})
 }
 
-// errSecondSignal ends a stop that somebody has lost patience with.
-var errSecondSignal = errors.New("stopped at once by a second signal")
+var (
+	errStopping = errors.New("bearerd is stopping")
+	// errSecondSignal ends a stop that somebody has lost patience with.
+	errSecondSignal = errors.New("stopped at once by a second signal")
+)
 
 // run serves until a signal ends it, or a listener fails. It returns nil after
 // a clean stop.
@@ -150,78 +153,80 @@ func (s *service) run(signals <-chan os.Signal) error {
 	serve(s.admin, s.adminListeners)
 	serve(s.data, s.dataListeners)
 	s.manager.Start()
-	defer s.close()
 
+	// All that may wait, for requests or for a reader of the log, is done
+	// beside this loop: a second signal must always be heard.
+	stopped := make(chan struct{})
+	stopping := false
 	for {
 		select {
 		case err := <-failed:
-			return err
-		case signal := <-signals:
-			if signal != syscall.SIGHUP {
-				s.logger.Info().Str("signal", signal.String()).Msg("stopping")
-				return s.stop(signals)
+			if stopping {
+				continue // the servers end because they were told to
 			}
-			s.logger.Info().Msg("reading credentials again and logging in (SIGHUP)")
-			s.manager.LogIn()
-		}
-	}
-}
-
-// stop lets requests finish: it serves on for DRAIN_DELAY, then accepts no
-// more, and after SHUTDOWN_GRACE closes what is left.
-func (s *service) stop(signals <-chan os.Signal) error {
-	s.stopping.Store(true)
-	done := make(chan struct{})
-	hurry := make(chan struct{})
-	go func() {
-		defer close(done)
-		select {
-		case <-time.After(s.cfg.DrainDelay):
-		case <-hurry:
-			return
-		}
-		grace, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownGrace)
-		defer cancel()
-		// Its error says that something is left, which is closed below.
-		_ = s.data.Shutdown(grace)
-		select {
-		case <-s.idle():
-		case <-grace.Done():
-			s.endRequests()
-			_ = s.data.Close()
-			<-s.idle()
-		}
-	}()
-	for {
-		select {
-		case <-done:
-			s.logger.Info().Msg("stopped")
+			s.close()
+			return err
+		case <-stopped:
 			return nil
 		case signal := <-signals:
-			if signal != syscall.SIGHUP {
-				close(hurry)
+			switch {
+			case signal == syscall.SIGHUP:
+				s.manager.LogIn() // which reads the credential files again
+			case stopping:
+				s.abandon()
 				return errSecondSignal
+			default:
+				stopping = true
+				go func() {
+					defer close(stopped)
+					s.log.events.Info().Str("signal", signal.String()).Msg("stopping")
+					s.drain()
+					s.log.events.Info().Msg("stopped")
+					s.close()
+				}()
 			}
 		}
 	}
 }
 
-// idle returns a channel that is closed when no handler runs.
-func (s *service) idle() <-chan struct{} {
-	idle := make(chan struct{})
-	go func() {
-		s.requests.Wait()
-		close(idle)
-	}()
-	return idle
+// drain lets requests finish: it serves on for DRAIN_DELAY, then accepts no
+// more, and after SHUTDOWN_GRACE ends what is left.
+func (s *service) drain() {
+	s.stopping.Store(true)
+	<-time.After(s.cfg.DrainDelay)
+	grace, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownGrace)
+	defer cancel()
+	_ = s.data.Shutdown(grace) // an error means that something is left
+	select {
+	case <-s.requests.idle():
+	case <-grace.Done():
+	}
 }
 
-// close ends everything at once.
+// close ends everything, and waits for what that takes.
 func (s *service) close() {
 	s.endRequests()
 	_ = s.data.Close()
+	select {
+	case <-s.requests.idle(): // they have been cancelled, and have something to log
+	case <-time.After(time.Second):
+	}
 	s.manager.Close()
 	_ = s.admin.Close()
+	s.log.flush()
+}
+
+// abandon ends as much as can be ended at once. The process exits after it.
+func (s *service) abandon() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(200 * time.Millisecond): // somebody waits, or the log's reader is stuck
+	}
 }
 
 // state is what the metrics show of this moment.
@@ -239,40 +244,6 @@ func (s *service) state() metrics.State {
 		ReplayBuffer: s.proxy.ReplayBytes(),
 		InFlight:     s.proxy.InFlight(),
 	}
-}
-
-// connSet holds connections that have sent nothing yet: net/http's Shutdown
-// takes them for busy for their first 5 s (server.go, closeIdleConns).
-type connSet struct {
-	mu     sync.Mutex // guards all below
-	conns  map[net.Conn]bool
-	closed bool
-}
-
-func (c *connSet) observe(conn net.Conn, state http.ConnState) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case state != http.StateNew:
-		delete(c.conns, conn)
-	case c.closed:
-		_ = conn.Close()
-	default:
-		if c.conns == nil {
-			c.conns = make(map[net.Conn]bool)
-		}
-		c.conns[conn] = true
-	}
-}
-
-func (c *connSet) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	for conn := range c.conns {
-		_ = conn.Close()
-	}
-	clear(c.conns)
 }
 
 // addresses are those of listeners, as the log shows them.

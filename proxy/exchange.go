@@ -78,6 +78,9 @@ func (ex *exchange) WriteHeader(status int) {
 		ex.Status = status
 		ex.length, _ = strconv.ParseInt(ex.Header().Get("Content-Length"), 10, 64)
 	}
+	if h := ex.Header(); h["Content-Type"] == nil {
+		h["Content-Type"] = nil // or net/http would guess one that upstream did not give
+	}
 	if ex.body.unread() {
 		// On a connection that goes on, net/http reads up to 256 KiB of what is
 		// left before it writes (server.go, writeHeader). The answer would wait
@@ -126,6 +129,19 @@ func (ex *exchange) FlushError() error {
 		ex.writeErr = err
 	}
 	return err
+}
+
+// reset breaks the connection. A client of HTTP/1.0 takes its mere end for the
+// end of an answer without a length.
+func (ex *exchange) reset() {
+	conn, _, err := http.NewResponseController(ex.w).Hijack()
+	if err != nil {
+		return // it ends all the same
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
 }
 
 // end settles the outcome. returned is false when the handler panicked, as

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -396,18 +397,24 @@ func TestFaultUpstreamUnreachable(t *testing.T) {
 	closed.Close()
 
 	stall := listen(t, func(_ int, c *wire) { _, _ = io.Copy(io.Discard, c.in) })
-	plain := listen(t, func(_ int, c *wire) { _, _ = c.head(); c.send(t, "HTTP/1.1 400 Bad Request\r\n\r\n") })
+	plain := listen(t, func(_ int, c *wire) {
+		_, _ = c.head()
+		_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") // it may have hung up
+	})
 	wrongCA, _ := upstreamTLS(t, false, func(http.ResponseWriter, *http.Request) {})
 	reset := listen(t, func(_ int, c *wire) {
 		c.head()
 		_ = c.Conn.(*net.TCPConn).SetLinger(0)
 	})
 	silent := listen(t, func(_ int, c *wire) {})
-	garbage := listen(t, func(_ int, c *wire) { c.head(); c.send(t, "SECRET-OF-UPSTREAM not HTTP\r\n\r\n") })
+	garbage := listen(t, func(_ int, c *wire) {
+		c.head()
+		_, _ = io.WriteString(c, "SECRET-OF-UPSTREAM not HTTP\r\n\r\n")
+	})
 	slow := listen(t, func(_ int, c *wire) { c.head(); _, _ = io.Copy(io.Discard, c.in) })
 	halfHeader := listen(t, func(_ int, c *wire) {
 		c.head()
-		c.send(t, "HTTP/1.1 200 OK\r\nX: SECRET-OF-UPSTREAM\r\n")
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX: SECRET-OF-UPSTREAM\r\n")
 		_, _ = io.Copy(io.Discard, c.in)
 	})
 	for _, c := range []struct {
@@ -580,4 +587,32 @@ func TestFaultNoGoroutineLeft(t *testing.T) {
 	}
 	same(t, "bytes held", d.proxy.ReplayBytes(), 0)
 	same(t, "in flight", d.proxy.InFlight(), 0)
+}
+
+// A client of HTTP/1.0 knows the end of such an answer by the end of the
+// connection: only a reset tells it that this one was cut.
+func TestFaultUpstreamCutsBodyShortHTTP10(t *testing.T) {
+	u := listen(t, func(_ int, c *wire) {
+		c.head()
+		c.send(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+	})
+	d := start(t, proxy.Options{Upstream: u})
+	w := d.dial(t)
+	w.send(t, "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+	got, err := io.ReadAll(w.in)
+	if !errors.Is(err, syscall.ECONNRESET) && runtime.GOOS != "windows" || err == nil {
+		t.Errorf("got %q and %v, want a reset connection", got, err)
+	}
+	same(t, "outcome", d.one(t).Outcome, proxy.Aborted)
+}
+
+// net/http panics at such a status.
+func TestFaultUpstreamStatusIsNone(t *testing.T) {
+	u := listen(t, func(_ int, c *wire) {
+		c.head()
+		c.send(t, "HTTP/1.1 099 Hm\r\nContent-Length: 0\r\n\r\n")
+	})
+	d := start(t, proxy.Options{Upstream: u})
+	resp, _ := d.get(t, "/")
+	wantError(t, resp, proxy.UpstreamUnreachable)
 }

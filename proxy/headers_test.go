@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -203,4 +204,16 @@ func TestThreatInformationalAnswers(t *testing.T) {
 	for _, ex := range d.exchanges(t, 3) {
 		same(t, "status", ex.Status, 200)
 	}
+}
+
+// What upstream does not call HTML must not become HTML on localhost.
+func TestContentTypeIsNotGuessed(t *testing.T) {
+	u := listen(t, func(_ int, c *wire) {
+		c.head()
+		c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>")
+	})
+	d := start(t, proxy.Options{Upstream: u})
+	resp, body := d.get(t, "/")
+	same(t, "body", body, "<html></html>")
+	same(t, "Content-Type", fmt.Sprint(resp.Header["Content-Type"]), "[]")
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -136,6 +137,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			ex.body.end(0)
 		}
 		ex.end(r.Context(), returned)
+		if ex.Outcome == Aborted && !r.ProtoAtLeast(1, 1) {
+			ex.reset()
+		}
 		if h.opt.Done != nil {
 			h.opt.Done(&ex.Exchange)
 		}
@@ -212,6 +216,9 @@ func (h *Handler) rewrite(pr *httputil.ProxyRequest) {
 }
 
 func (h *Handler) modifyResponse(resp *http.Response) error {
+	if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
+		return errNoStatus
+	}
 	for name := range resp.Header {
 		if strings.HasPrefix(name, "Access-Control-") {
 			delete(resp.Header, name) // who may read is not upstream's to say here
@@ -227,6 +234,9 @@ func (h *Handler) modifyResponse(resp *http.Response) error {
 	}
 	return nil
 }
+
+// errNoStatus is for an answer such as 099, which net/http would panic at.
+var errNoStatus = errors.New("upstream sent a status that is none")
 
 // copyBuffers lends ReverseProxy the buffers that it copies answers with.
 type copyBuffers struct{}

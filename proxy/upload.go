@@ -306,7 +306,7 @@ func (b *inbound) stop() {
 }
 
 // end allows no further read, and the one under way so much longer.
-func (b *inbound) end(linger time.Duration) {
+func (b *inbound) end(after time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {
@@ -314,9 +314,13 @@ func (b *inbound) end(linger time.Duration) {
 	}
 	b.stopped = true
 	if b.body != nil && !b.whole {
-		b.setDeadlineLocked(time.Now().Add(linger))
+		b.setDeadlineLocked(time.Now().Add(after))
 	}
 }
+
+// linger is how long a client that has its answer may take to end its body
+// before it is cut off; a stop of the program waits for it.
+const linger = 2 * time.Second
 
 // handBack gives the connection back to net/http with an answer on it. That
 // reads some of a body that nobody did, so that the client is not reset before
@@ -336,6 +340,6 @@ func (b *inbound) handBack(flush func() error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.whole {
-		b.setDeadlineLocked(time.Now().Add(b.idle)) // none may hold it for ever
+		b.setDeadlineLocked(time.Now().Add(linger))
 	}
 }

@@ -50,7 +50,7 @@ type Config struct {
 	TokenHost        string        `split_words:"true" unset:"the preset's, or the host of TOKEN_URL" desc:"Host header of the login request. The preset's stays when TOKEN_URL is set, so that a relay or a simulator is asked as the vendor's own server would be; set both for another server"`
 
 	Listen           []string `split_words:"true" default:"localhost:8080" desc:"where tools connect: a list of host:port. localhost binds 127.0.0.1 and ::1 where the machine has it; port 0 picks a free one"`
-	AdminListen      string   `split_words:"true" default:"localhost:9180" desc:"where health, metrics and status are: host:port, any address; off for none"`
+	AdminListen      string   `split_words:"true" default:"localhost:9180" desc:"where health and metrics are: host:port, any address; off for none"`
 	AllowNonLoopback bool     `split_words:"true" default:"false" desc:"permits a LISTEN that other machines can reach; ALLOWED_HOSTS must be set with it"`
 	AllowedHosts     []string `split_words:"true" unset:"loopback names only" desc:"Host values accepted besides those that name this machine's loopback: a list of names and IP addresses, without port"`
 	AllowedMethods   []string `split_words:"true" unset:"all" desc:"methods that are forwarded, e.g. GET,HEAD"`

@@ -498,6 +498,87 @@ func TestMissingPasswordFile(t *testing.T) {
 	}
 }
 
+// An upstream that sends more than it announced, and echoes the request: the
+// transport of net/http would show that to the standard logger.
+func TestUnsolicitedBytesAreNotLogged(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	sent := make(chan struct{})
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		r, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 204 No Content\r\n\r\nunasked %s", r.Header.Get("Authorization"))
+		close(sent)
+		_, _ = io.Copy(io.Discard, conn) // until bearerd gives the connection up
+	}()
+	w := newWorld(t, querysim.Options{}, nil)
+	p := w.start(t, append(w.env("vyopta"), "BEARERD_UPSTREAM=http://"+l.Addr().String())...)
+	if err := expectStatus(newClient(t), p.url+"/", 204); err != nil {
+		t.Fatal(err)
+	}
+	<-sent
+	p.stop(syscall.SIGTERM, 5*time.Second)
+	for _, part := range []string{"unasked", "Bearer", "Unsolicited"} {
+		if strings.Contains(p.text(), part) {
+			t.Errorf("the log has %q of what upstream sent:\n%s", part, p.text())
+		}
+	}
+}
+
+// A client that has its answer but does not end its body delays no stop.
+func TestUnsentBodyDelaysNoStop(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	p := w.start(t, w.env("vyopta")...)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 100\r\n\r\nabc"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != http.StatusMisdirectedRequest {
+		t.Fatalf("got %v %v, want 421", resp, err)
+	}
+	if code := p.stop(syscall.SIGTERM, 5*time.Second); code != 0 {
+		t.Errorf("exit code: got %d, want 0", code)
+	}
+}
+
+// Nor does one hold a connection of the admin listener.
+func TestAdminWaitsForNoBody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	p := w.start(t, w.env("vyopta")...)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.admin, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after 15 s: got %v, want the connection closed", err)
+	}
+}
+
 // A client that never ends its header holds a connection for 10 s.
 func TestFaultSlowHeaderClient(t *testing.T) {
 	t.Parallel()

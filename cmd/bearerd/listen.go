@@ -71,7 +71,11 @@ func listenAll(open listenFunc, hosts []string, port uint16) ([]net.Listener, *l
 	)
 	for _, host := range hosts {
 		at := endpoint{host, port}
-		l, err := open("tcp", at.String())
+		network := "tcp"
+		if isIPv4(host) {
+			network = "tcp4" // for "tcp" 0.0.0.0 would be all of IPv6 as well
+		}
+		l, err := open(network, at.String())
 		switch {
 		case err == nil:
 			all = append(all, l)

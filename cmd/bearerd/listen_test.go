@@ -235,3 +235,14 @@ func TestListenErrorsForPeople(t *testing.T) {
 		}
 	}
 }
+
+func TestListenIPv4Only(t *testing.T) {
+	listeners, err := listenAdmin("0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(listeners)
+	if got := listeners[0].Addr().(*net.TCPAddr).IP; got.To4() == nil {
+		t.Errorf("got a listener on %v, want IPv4 only", got)
+	}
+}

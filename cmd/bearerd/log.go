@@ -174,7 +174,7 @@ func remedy(ev tokens.Event) string {
 	case ev.Result == tokens.Rejected:
 		return "check BEARERD_USERNAME and BEARERD_PASSWORD, or BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET; a changed credentials file is tried at once"
 	case ev.Result == tokens.Throttled:
-		return "none needed: bearerd waits as the login server asked"
+		return "none needed: the login server is busy, and bearerd waits"
 	default:
 		return "check BEARERD_TOKEN_URL and the network; bearerd tries again by itself"
 	}

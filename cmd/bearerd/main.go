@@ -6,14 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 )
 
 func main() {
+	// net/http's transport writes what an upstream sends unasked to the standard
+	// logger, and an upstream that echoes requests sends the token.
+	log.SetOutput(io.Discard)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdout, os.Stderr))
@@ -50,6 +56,9 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 	command := "serve"
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
+	}
+	if strings.HasPrefix(command, "-") && !slices.Contains([]string{"-h", "-help", "--help", "-version", "--version"}, command) {
+		return fail(stderr, usageError(fmt.Sprintf("%s is not a flag of bearerd: it is configured by environment variables", command)))
 	}
 	switch command {
 	case "serve", "demo", "help", "-h", "-help", "--help", "version", "-version", "--version":

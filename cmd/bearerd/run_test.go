@@ -79,6 +79,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-h"}, 0, "bearerd demo", ""},
 		{[]string{"version"}, 0, "bearerd ", ""},
 		{[]string{"serv"}, 2, "", `unknown command "serv"`},
+		{[]string{"-preset", "vyopta"}, 2, "", "environment variables"},
 		{[]string{"serv", "x"}, 2, "", `unknown command "serv"`},
 		{[]string{"demo", "-x"}, 2, "", "takes no arguments"},
 		{nil, 2, "", "bearerd demo"},

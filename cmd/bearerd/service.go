@@ -106,6 +106,10 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 		stopping: s.stopping.Load,
 		metrics:  promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}.handler(), log.events, "admin")
+	// Nothing there takes a body or lasts: net/http would wait for a body that
+	// somebody announces and does not send.
+	s.admin.ReadTimeout = s.admin.ReadHeaderTimeout
+	s.admin.WriteTimeout = time.Minute
 	return s, nil
 }
 

@@ -208,7 +208,7 @@ func isHostname(s string) bool {
 
 // endpoint is an address to listen on.
 type endpoint struct {
-	host string // "localhost", an IP address, or "" for all of them
+	host string // "localhost", an IP address, or "" for all of them; 0.0.0.0 is all of IPv4
 	port uint16 // 0 picks a free one
 }
 
@@ -233,10 +233,15 @@ func parseEndpoint(s string) (endpoint, error) {
 	if err != nil {
 		return endpoint{}, fmt.Errorf("%s names a host; write localhost or an IP address of this machine", show(s))
 	}
-	if ip.IsUnspecified() {
-		return endpoint{"", port}, nil // Go listens on all addresses for each of them
+	if ip == netip.IPv6Unspecified() {
+		return endpoint{"", port}, nil
 	}
 	return endpoint{ip.String(), port}, nil
+}
+
+func isIPv4(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Is4()
 }
 
 // overlaps tells whether two endpoints cannot both be listened on.
@@ -245,7 +250,9 @@ func (e endpoint) overlaps(o endpoint) bool {
 		return false
 	}
 	within := func(a, b endpoint) bool {
-		return a.host == b.host || a.host == "" || a.host == "localhost" && (b.host == "127.0.0.1" || b.host == "::1")
+		return a.host == b.host || a.host == "" ||
+			a.host == "0.0.0.0" && (b.host == "localhost" || isIPv4(b.host)) ||
+			a.host == "localhost" && (b.host == "127.0.0.1" || b.host == "::1")
 	}
 	return within(e, o) || within(o, e)
 }

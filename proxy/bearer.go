@@ -152,8 +152,10 @@ func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, err error)
 		// when bearerd stops.
 		panic(http.ErrAbortHandler)
 	case h.bearer.traced && ex.connected.Load() && isTimeout(err):
+		ex.Cause = err
 		h.refuse(ex, &Error{Code: UpstreamTimeout})
 	default:
+		ex.Cause = err
 		h.refuse(ex, &Error{Code: UpstreamUnreachable})
 	}
 }

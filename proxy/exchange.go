@@ -30,7 +30,8 @@ const (
 	NotReplayable Unauthorized = "not_replayable" // there is one, but the body was gone
 )
 
-// Exchange is what is known of a request at its end. It holds no secret.
+// Exchange is what is known of a request at its end. But for Cause it holds no
+// secret.
 type Exchange struct {
 	Method     string
 	Path       string // as it came, without the query; empty for a target that is no path
@@ -43,6 +44,7 @@ type Exchange struct {
 	BytesOut   int64         // of the response body; not counted after an upgrade
 	Generation uint64        // of the last token sent upstream; 0: none was
 	Error      Code          // of the answer, where it is bearerd's own
+	Cause      error         // of an upstream error. Its text may quote upstream: do not log it
 
 	Unauthorized Unauthorized // empty: upstream sent no 401
 }

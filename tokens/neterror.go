@@ -11,10 +11,7 @@ import (
 	"syscall"
 )
 
-// describe says in words that are safe to log why an exchange failed. The text
-// of an arbitrary error is not: net/http quotes malformed answers, the status
-// line of an HTTP proxy, and the proxy's URL with the password in it. ctx is
-// that of the login.
+// describe says why a login's exchange failed. ctx is that of the login.
 func (l *Login) describe(ctx context.Context, err error) string {
 	// Not err: a dial that took DialTimeout claims to be a DeadlineExceeded too.
 	switch ctx.Err() {
@@ -23,6 +20,13 @@ func (l *Login) describe(ctx context.Context, err error) string {
 	case context.Canceled:
 		return "the login was cancelled"
 	}
+	return DescribeError(err)
+}
+
+// DescribeError says in words that are safe to log why an HTTP exchange failed.
+// The text of an arbitrary error is not: net/http quotes malformed answers, the
+// status line of an HTTP proxy, and the proxy's URL with the password in it.
+func DescribeError(err error) string {
 	if cause := describeTLS(err); cause != "" {
 		return cause
 	}
@@ -47,7 +51,7 @@ func describeTLS(err error) string {
 		return "TLS: the server's certificate is signed by an unknown authority: check the CA file"
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "TLS: the server's certificate is for another host: check the token URL"
+		return "TLS: the server's certificate is for another host: check the URL"
 	}
 	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		if e.Reason == x509.Expired {
@@ -59,7 +63,7 @@ func describeTLS(err error) string {
 		return "TLS: the server's certificate is not valid"
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return "TLS: the server does not speak it: check the scheme of the token URL"
+		return "TLS: the server does not speak it: check the scheme of the URL"
 	}
 	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -533,6 +534,27 @@ func TestUnsolicitedBytesAreNotLogged(t *testing.T) {
 		if strings.Contains(p.text(), part) {
 			t.Errorf("the log has %q of what upstream sent:\n%s", part, p.text())
 		}
+	}
+}
+
+// The log says why upstream cannot be reached.
+func TestUpstreamFailureHasACause(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	untrusted := httptest.NewUnstartedServer(nil)
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for url, cause := range map[string]string{untrusted.URL: "signed by an unknown authority", gone.URL: "connection refused"} {
+		p := w.start(t, append(w.env("vyopta"), "BEARERD_UPSTREAM="+url)...)
+		if err := expectStatus(newClient(t), p.url+"/", 502); err != nil {
+			t.Error(err)
+		}
+		eventually(t, 5*time.Second, cause, func() bool {
+			return strings.Contains(p.text(), `"code":"upstream_unreachable"`) && strings.Contains(p.text(), cause)
+		})
 	}
 }
 

@@ -93,6 +93,9 @@ func (a accessLog) log(ex *proxy.Exchange) {
 	if ex.Error != "" {
 		e.Str("code", string(ex.Error))
 	}
+	if ex.Cause != nil {
+		e.Str("cause", tokens.DescribeError(ex.Cause))
+	}
 	e.Msg("request")
 }
 

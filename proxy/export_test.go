@@ -6,6 +6,3 @@ import "net/url"
 func Location(upstream *url.URL, loc string) string {
 	return newTarget(upstream, false).location(loc)
 }
-
-// Traverses is the guard's look at a path.
-func Traverses(path string) bool { return traverses(path) }

@@ -66,7 +66,7 @@ func (g *guard) check(r *http.Request) *Error {
 	if len(g.methods) > 0 && !slices.Contains(g.methods, r.Method) {
 		return &Error{Code: MethodNotAllowed}
 	}
-	if g.noTraversal && traverses(path) {
+	if g.noTraversal && Traverses(path) {
 		return &Error{Code: BadPath}
 	}
 	if len(g.paths) > 0 && !slices.ContainsFunc(g.paths, func(p string) bool { return under(p, path) }) {
@@ -109,10 +109,10 @@ func under(prefix, path string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// traverses reports whether some server might read path as one with dot
+// Traverses reports whether some server might read path as one with dot
 // segments or a NUL byte: at each level of decoding, with / and \ both as
 // separators and parameters (";x") cut off (CVE-2025-47952, CVE-2025-66490).
-func traverses(path string) bool {
+func Traverses(path string) bool {
 	// Nobody needs more levels than these; a path that has them is hiding
 	// something, and each level costs a pass.
 	const levels = 4

@@ -240,3 +240,15 @@ func TestRefusalAsksForNoToken(t *testing.T) {
 		}
 	}
 }
+
+func TestTraverses(t *testing.T) {
+	for path, want := range map[string]bool{
+		"": false, "/": false, "/a/b": false, "/a...b/.c/..d/e.": false, "/%25/%zz": false, "/a;..": false,
+		"/..": true, "/./a": true, `/a\..\b`: true, "/%2e%2E": true, "/a%2f..%5cb": true, "/%252e%252e/": true, "/..;x=1/a": true,
+		"/%2525252525252525252525252e": true, // decoded more often than any server does: not plain at all
+	} {
+		if got := proxy.Traverses(path); got != want {
+			t.Errorf("Traverses(%q): got %v, want %v", path, got, want)
+		}
+	}
+}

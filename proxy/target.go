@@ -101,7 +101,7 @@ func (t target) location(loc string) string {
 	}
 	path, tail := rest[:end], rest[end:]
 	if t.rawPath != "" {
-		if !under(t.rawPath, path) || traverses(path) {
+		if !under(t.rawPath, path) || Traverses(path) {
 			return loc
 		}
 		path = path[len(t.rawPath):]

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bearerd/bearerd/proxy"
 	"github.com/bearerd/bearerd/tokens"
 )
 
@@ -76,7 +77,7 @@ func (l *loader) checkUpstream(c *Config) {
 		l.refuse(name, "has a query; end it before the ?")
 	case c.Upstream.Fragment != "":
 		l.refuse(name, "has a fragment; end it before the #")
-	case hasDotSegment(c.Upstream.EscapedPath()):
+	case proxy.Traverses(c.Upstream.EscapedPath()):
 		l.refuse(name, "%s has a . or .. in its path; write the path it leads to", show(c.Upstream.EscapedPath()))
 	}
 	l.checkScheme(c, name, c.Upstream, "every token")
@@ -279,7 +280,7 @@ func (l *loader) checkGuard(c *Config) {
 		switch {
 		case !strings.HasPrefix(path, "/"):
 			l.refuse("BEARERD_ALLOWED_PATHS", "%s does not begin with /; write e.g. /cpmm/api", show(path))
-		case hasDotSegment(path):
+		case proxy.Traverses(path):
 			l.refuse("BEARERD_ALLOWED_PATHS", "%s has a . or .. segment; write the path it leads to", show(path))
 		case err != nil || strings.ContainsAny(path, "?#\\;"):
 			l.refuse("BEARERD_ALLOWED_PATHS", `%s is not a plain path; leave out ?, #, \ and ;, and write %% as %%25`, show(path))

@@ -256,22 +256,3 @@ func (e endpoint) overlaps(o endpoint) bool {
 	}
 	return within(e, o) || within(o, e)
 }
-
-// hasDotSegment tells whether a path holds a . or .. segment for anybody who
-// decodes it once or more, takes \ for /, or cuts a segment at ;.
-func hasDotSegment(path string) bool {
-	// Eight times is more than any server decodes.
-	for range 8 {
-		for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
-			if segment, _, _ = strings.Cut(segment, ";"); segment == "." || segment == ".." {
-				return true
-			}
-		}
-		decoded, err := url.PathUnescape(path)
-		if err != nil || decoded == path {
-			return false
-		}
-		path = decoded
-	}
-	return true
-}

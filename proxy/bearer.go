@@ -42,10 +42,10 @@ func (b *bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 	start := time.Now()
 	token, err := b.source.Token(ctx)
 	ex.TokenWait = max(time.Since(start), 1) // 0 means that none was asked for
-	if _, ok := errors.AsType[*Error](err); err != nil && !ok && ctx.Err() == nil {
-		err = &Error{Code: LoginUnavailable, RetryAfter: time.Second} // upstream has no part in it
-	}
 	if err != nil {
+		if _, ok := errors.AsType[*Error](err); !ok && ctx.Err() == nil {
+			err = &Error{Code: LoginUnavailable, RetryAfter: time.Second} // upstream has no part in it
+		}
 		return nil, err
 	}
 	first := b.pooled

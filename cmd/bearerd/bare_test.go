@@ -6,12 +6,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/rs/zerolog"
 
 	"github.com/bearerd/bearerd/proxy"
 )
@@ -37,14 +38,16 @@ func bareProxy() bool {
 	}
 	fmt.Fprintf(os.Stderr, "{\"message\":\"serving\",\"listen\":[%q]}\n", l.Addr())
 	buffers := sync.Pool{New: func() any { return new([32 << 10]byte) }}
-	panic(http.Serve(l, &httputil.ReverseProxy{
+	server := newServer(&httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(upstream)
+			// As many bytes go upstream as with a token.
 			pr.Out.Header.Set("Authorization", "Bearer "+strings.Repeat("x", 600))
 		},
 		Transport:  proxy.NewTransport(proxy.TransportOptions{RootCAs: roots}),
 		BufferPool: poolOf{&buffers},
-	}))
+	}, zerolog.Nop(), "bare")
+	panic(server.Serve(l))
 }
 
 type poolOf struct{ *sync.Pool }

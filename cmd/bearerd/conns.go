@@ -1,59 +1,58 @@
 package main
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 )
 
 // running counts what runs. Unlike a WaitGroup it may be begun and waited for
-// at the same time.
+// at the same time. Make it with newRunning.
 type running struct {
-	mu   sync.Mutex // guards all below
-	n    int
-	zero chan struct{} // closed when n falls to 0; nil: nobody waits
+	n    atomic.Int64
+	zero chan struct{} // holds one when n has fallen to 0
 }
 
-func (r *running) begin() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.n++
-}
+func newRunning() *running { return &running{zero: make(chan struct{}, 1)} }
+
+func (r *running) begin() { r.n.Add(1) }
 
 func (r *running) end() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.n--; r.n == 0 && r.zero != nil {
-		close(r.zero)
-		r.zero = nil
+	if r.n.Add(-1) == 0 {
+		select {
+		case r.zero <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// idle returns a channel that is closed as soon as nothing runs.
-func (r *running) idle() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.zero != nil {
-		return r.zero
+// wait waits until nothing runs, or ctx ends. One goroutine may wait at a time.
+func (r *running) wait(ctx context.Context) {
+	for r.n.Load() > 0 {
+		select {
+		case <-r.zero:
+		case <-ctx.Done():
+			return
+		}
 	}
-	zero := make(chan struct{})
-	if r.n == 0 {
-		close(zero)
-	} else {
-		r.zero = zero
-	}
-	return zero
 }
 
 // connSet holds connections that have sent nothing yet: net/http's Shutdown
 // takes them for busy for their first 5 s (server.go, closeIdleConns).
 type connSet struct {
+	n atomic.Int64 // of conns; read without the lock, as net/http calls observe twice a request
+
 	mu     sync.Mutex // guards all below
 	conns  map[net.Conn]bool
 	closed bool
 }
 
 func (c *connSet) observe(conn net.Conn, state http.ConnState) {
+	if state != http.StateNew && c.n.Load() == 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -67,6 +66,7 @@ func (c *connSet) observe(conn net.Conn, state http.ConnState) {
 		}
 		c.conns[conn] = true
 	}
+	c.n.Store(int64(len(c.conns)))
 }
 
 func (c *connSet) close() {
@@ -77,4 +77,5 @@ func (c *connSet) close() {
 		_ = conn.Close()
 	}
 	clear(c.conns)
+	c.n.Store(0)
 }

@@ -30,8 +30,8 @@ type service struct {
 	data           *http.Server
 	dataListeners  []net.Listener
 	newConns       connSet
-	requests       running // handlers of data
-	endRequests    func()  // cancels them all
+	requests       *running // handlers of data
+	endRequests    func()   // cancels them all
 	admin          *http.Server
 	adminListeners []net.Listener
 
@@ -47,7 +47,7 @@ type observers struct {
 // newService opens the listeners, so that a taken port is an error here. It
 // starts nothing.
 func newService(cfg Config, log logs, o observers) (*service, error) {
-	s := &service{cfg: cfg, log: log}
+	s := &service{cfg: cfg, log: log, requests: newRunning()}
 	var err error
 	if s.dataListeners, err = listenData(cfg.Listen); err != nil {
 		return nil, err
@@ -201,20 +201,17 @@ func (s *service) drain() {
 	grace, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownGrace)
 	defer cancel()
 	_ = s.data.Shutdown(grace) // an error means that something is left
-	select {
-	case <-s.requests.idle():
-	case <-grace.Done():
-	}
+	s.requests.wait(grace)
 }
 
 // close ends everything, and waits for what that takes.
 func (s *service) close() {
 	s.endRequests()
 	_ = s.data.Close()
-	select {
-	case <-s.requests.idle(): // they have been cancelled, and have something to log
-	case <-time.After(time.Second):
-	}
+	// They have been cancelled, and have something to log.
+	moment, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s.requests.wait(moment)
 	s.manager.Close()
 	_ = s.admin.Close()
 	s.log.flush()

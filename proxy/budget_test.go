@@ -274,7 +274,6 @@ func TestBudgetCureResets(t *testing.T) {
 	})
 }
 
-// A 403 says what the account may do, never that the token is bad.
 // One bad replica behind a load balancer answers 401 now and then: each login
 // seems to help, and still there must not be one for each failing request.
 func TestBudgetFlappingUpstream(t *testing.T) {
@@ -305,6 +304,7 @@ func TestBudgetManyRevocations(t *testing.T) {
 	})
 }
 
+// A 403 says what the account may do, never that the token is bad.
 func TestBudget403NeverLogsIn(t *testing.T) {
 	u := upstream(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) })
 	src := &source{}

@@ -53,6 +53,7 @@ func NewTransport(o TransportOptions) *http.Transport {
 	http1.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
+		OnProxyConnectResponse: ProxyConnected,
 		DialContext:            (&net.Dialer{Timeout: o.DialTimeout}).DialContext,
 		TLSHandshakeTimeout:    o.DialTimeout,
 		TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, Certificates: o.Certificates, MinVersion: tls.VersionTLS12},

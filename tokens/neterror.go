@@ -7,6 +7,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -33,6 +36,9 @@ func DescribeError(err error) string {
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		return describeDNS(e)
 	}
+	if refused, ok := errors.AsType[proxyRefusal](err); ok {
+		return refused.Error()
+	}
 	if e, ok := errors.AsType[*net.OpError](err); ok {
 		return describeOp(e)
 	}
@@ -43,6 +49,23 @@ func DescribeError(err error) string {
 		return "the server closed the connection"
 	}
 	return "the exchange failed"
+}
+
+// ProxyConnected is for [http.Transport.OnProxyConnectResponse]. Its error, of
+// an HTTP proxy that refuses to connect, is one that DescribeError can name:
+// net/http's own is the text that the proxy chose.
+func ProxyConnected(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode != http.StatusOK {
+		return proxyRefusal(answer.StatusCode)
+	}
+	return nil
+}
+
+// proxyRefusal is the status of a proxy's answer to CONNECT.
+type proxyRefusal int
+
+func (status proxyRefusal) Error() string {
+	return "the proxy answered HTTP " + strconv.Itoa(int(status))
 }
 
 // describeTLS returns "" when TLS had no part in err.

@@ -75,16 +75,19 @@ func TestProxyIsNeverRepeated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, find := range map[string]func(*http.Request) (*url.URL, error){
-		"status text": func(*http.Request) (*url.URL, error) { return proxy, nil },
-		"bad URL": func(*http.Request) (*url.URL, error) {
+	for _, test := range []struct {
+		name, cause string
+		find        func(*http.Request) (*url.URL, error)
+	}{
+		{"status text", "the proxy answered HTTP 407", func(*http.Request) (*url.URL, error) { return proxy, nil }},
+		{"bad URL", "the exchange failed", func(*http.Request) (*url.URL, error) {
 			return nil, errors.New("invalid proxy http://u:" + passwordText + "@x")
-		},
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			e := logInAt(t, "https://login.test/", func(l *tokens.Login) { l.Transport.(*http.Transport).Proxy = find })
-			if e.Result != tokens.Transient || e.Cause != "the exchange failed" {
-				t.Errorf("got %+v, want that the exchange failed", e)
+		t.Run(test.name, func(t *testing.T) {
+			e := logInAt(t, "https://login.test/", func(l *tokens.Login) { l.Transport.(*http.Transport).Proxy = test.find })
+			if e.Result != tokens.Transient || e.Cause != test.cause {
+				t.Errorf("got %+v, want %q", e, test.cause)
 			}
 		})
 	}

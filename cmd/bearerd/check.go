@@ -1,319 +1,368 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
-	"io/fs"
-	"net"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
-	"path/filepath"
-	"slices"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/bearerd/bearerd/proxy"
 	"github.com/bearerd/bearerd/tokens"
 )
 
-const maxReplayBuffer = 64 << 20 // bytes; what all requests together may hold
+// errNotHealthy is what check returns when its report says so.
+var errNotHealthy = errors.New("not healthy")
 
-// secretSource is a secret that is set, and where.
-type secretSource struct {
-	Name   string // PASSWORD, without BEARERD_
-	Source tokens.Source
-}
+const (
+	upstreamPatience = 30 * time.Second // until upstream's header
+	bodyPatience     = 2 * time.Second  // what is read of a body after it: it may be a stream
+	maxProblemBody   = 64 << 10         // bytes
+	skewToMention    = 5 * time.Second
+)
 
-// From says where the secret was given: env or file.
-func (s secretSource) From() string {
-	if s.Source.File != "" {
-		return "file"
-	}
-	return "env"
-}
-
-// variable returns the name of the variable that was set.
-func (s secretSource) variable() string {
-	if s.Source.File != "" {
-		return "BEARERD_" + s.Name + "_FILE"
-	}
-	return "BEARERD_" + s.Name
-}
-
-// SecretSources returns the secrets that are set, in the order of the help.
-func (c Config) SecretSources() []secretSource {
-	all := []secretSource{
-		{"CLIENT_SECRET", tokens.Source{Value: c.ClientSecret, File: c.ClientSecretFile}},
-		{"USERNAME", tokens.Source{Value: c.Username, File: c.UsernameFile}},
-		{"PASSWORD", tokens.Source{Value: c.Password, File: c.PasswordFile}},
-		{"TOKEN_PARAMS", tokens.Source{Value: c.TokenParams, File: c.TokenParamsFile}},
-	}
-	return slices.DeleteFunc(all, func(s secretSource) bool { return s.Source.IsZero() })
-}
-
-// check refuses what each setting alone may say but not with the others, or
-// not in its place, and completes c: lists in the form they are compared in,
-// certificates.
-func (l *loader) check(c *Config, p preset) {
-	l.checkUpstream(c)
-	l.checkTokenURL(c)
-	l.checkGrant(c, p)
-	l.checkTokenParams(c)
-	l.checkSecretFiles(c)
-	l.checkListeners(c)
-	l.checkGuard(c)
-	l.checkLimits(c)
-	l.loadCertificates(c)
-}
-
-func (l *loader) checkUpstream(c *Config) {
-	const name = "BEARERD_UPSTREAM"
-	switch {
-	case l.refused(name) || l.refused("BEARERD_PRESET"):
-		return
-	case c.Upstream.Host == "":
-		l.refuse(name, "missing; write the base URL of the API, e.g. https://api.example.com, or choose a BEARERD_PRESET that has one (vyopta, wxp)")
-		return
-	case c.Upstream.RawQuery != "" || c.Upstream.ForceQuery:
-		l.refuse(name, "has a query; end it before the ?")
-	case c.Upstream.Fragment != "":
-		l.refuse(name, "has a fragment; end it before the #")
-	case proxy.Traverses(c.Upstream.EscapedPath()):
-		l.refuse(name, "%s has a . or .. in its path; write the path it leads to", show(c.Upstream.EscapedPath()))
-	}
-	l.checkScheme(c, name, c.Upstream, "every token")
-}
-
-func (l *loader) checkTokenURL(c *Config) {
-	const name = "BEARERD_TOKEN_URL"
-	switch {
-	case l.refused(name) || l.refused("BEARERD_PRESET"):
-		return
-	case c.TokenURL.Host == "":
-		l.refuse(name, "missing; write the URL that logins are posted to, or choose a BEARERD_PRESET (%s)", presetNames())
-		return
-	case c.TokenURL.Fragment != "":
-		l.refuse(name, "has a fragment; end it before the #")
-	}
-	l.checkScheme(c, name, c.TokenURL, "the login's secrets")
-
-	if c.TokenHost == "" {
-		return
-	}
-	host, port := c.TokenHost, "443"
-	if h, p, err := net.SplitHostPort(c.TokenHost); err == nil && !strings.Contains(p, "/") { // not of https://host
-		host, port = h, p
-	}
-	if _, err := parsePort(port); err != nil {
-		l.refuse("BEARERD_TOKEN_HOST", "%s has no valid port; write host or host:port", show(c.TokenHost))
-	} else if _, err := parseHost(host); err != nil {
-		l.refuse("BEARERD_TOKEN_HOST", "%v", err)
-	}
-	if l.env["BEARERD_TOKEN_HOST"] == "" && c.TokenHost != c.TokenURL.Host && !isLoopback(c.TokenURL.Hostname()) {
-		l.warn("BEARERD_TOKEN_HOST", "logins go to %s with the preset's Host header, %s; set it if that server wants another",
-			c.TokenURL.Host, c.TokenHost)
-	}
-}
-
-// checkScheme refuses clear text that would leave the machine, and a URL that
-// leads back to bearerd, which would forward to itself for ever.
-func (l *loader) checkScheme(c *Config, name string, u *url.URL, what string) {
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		if c.AllowInsecure {
-			l.warn(name, "%s can be read by anybody between here and %s, as it is http (BEARERD_ALLOW_INSECURE)", what, u.Host)
-		} else if !l.refused("BEARERD_ALLOW_INSECURE") {
-			l.refuse(name, "http would show %s to anybody on the way; write https, or set BEARERD_ALLOW_INSECURE=true", what)
-		}
-	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	target, err := parseEndpoint(net.JoinHostPort(u.Hostname(), port))
+// check is the doctor: one login, one GET upstream by the way that every
+// request goes, and a report.
+func check(from sources, path string, asJSON bool, signals <-chan os.Signal, stdout, stderr io.Writer) error {
+	cfg, err := from.load(signals, stderr)
 	if err != nil {
-		return // a host name: what it resolves to is not known here
-	}
-	for _, item := range c.Listen {
-		own, err := parseEndpoint(item)
-		if err == nil && isLoopback(target.host) && own.overlaps(target) {
-			l.refuse(name, "%s is where bearerd itself listens (BEARERD_LISTEN); change one of them", show(u.Host))
+		if bad, ok := errors.AsType[*configError](err); ok && asJSON {
+			r := newReport()
+			for _, p := range bad.problems {
+				r.Problems = append(r.Problems, finding{Severity: severityError, Setting: p.variable, Problem: p.text})
+			}
+			r.writeJSON(stdout)
 		}
+		return err
 	}
+	target, err := url.ParseRequestURI(path)
+	if err != nil {
+		return usageError("-path is not the path of a URL")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+
+	r := newReport()
+	r.describeSettings(cfg)
+	token := r.logIn(ctx, cfg)
+	if token != nil {
+		r.askUpstream(ctx, cfg, target, token)
+	}
+	if ctx.Err() != nil {
+		return errors.New("check interrupted")
+	}
+	r.judge()
+	if asJSON {
+		r.writeJSON(stdout)
+	} else {
+		r.writeText(stdout)
+	}
+	if !r.Healthy {
+		return errNotHealthy
+	}
+	return nil
 }
 
-func (l *loader) checkGrant(c *Config, p preset) {
-	if l.refused("BEARERD_PRESET") {
-		return // what it would have filled is not known
+// logIn makes the one login. It returns nil when there is no token.
+func (r *report) logIn(ctx context.Context, cfg Config) *tokens.Token {
+	trace := new(connTrace)
+	login := cfg.login()
+	login.Transport = traced{login.Transport, trace}
+	var event tokens.Event
+	manager := tokens.New(tokens.Options{ // not started: it makes the login that Token asks for, and no other
+		Login:           login,
+		DefaultLifetime: cfg.DefaultTokenLifetime,
+		Wait:            cfg.LoginTimeout + time.Minute, // the login's own limit comes first
+		Observe:         func(ev tokens.Event) { event = ev },
+	})
+	token, _ := manager.Token(ctx) // the event has more than the error
+	manager.Close()                // and with it event is complete
+
+	l := loginReport{
+		URL:        withoutQuery(cfg.TokenURL),
+		Host:       cfg.TokenHost,
+		Grant:      cfg.GrantType,
+		Proxy:      proxyFor(cfg.TokenURL),
+		Result:     string(event.Result),
+		Status:     event.Status,
+		Cause:      event.Cause,
+		Waiting:    event.Waiting,
+		Duration:   milliseconds(event.Duration),
+		Connection: trace.report(cfg.TokenURL),
 	}
-	var (
-		id       = c.ClientID != ""
-		secret   = c.ClientSecret != "" || c.ClientSecretFile != ""
-		username = c.Username != "" || c.UsernameFile != ""
-		password = c.Password != "" || c.PasswordFile != ""
-	)
-	need := func(have bool, name, remedy string) {
-		if !have && !l.refused(name) {
-			l.refuse(name, "missing; %s", remedy)
-		}
+	if event.SkewKnown {
+		seconds := event.Skew.Seconds()
+		l.Skew = &seconds
 	}
-	switch c.GrantType {
-	case "password":
-		need(username, "BEARERD_USERNAME", "write the name of the account, or set BEARERD_USERNAME_FILE")
-		need(password, "BEARERD_PASSWORD", "set it, or set BEARERD_PASSWORD_FILE to the file that holds it")
-	case "client_credentials":
-		for _, s := range c.SecretSources() {
-			if s.Name == "USERNAME" || s.Name == "PASSWORD" {
-				l.warn(s.variable(), "ignored, as BEARERD_GRANT_TYPE is client_credentials")
+	if token != nil {
+		l.Token = describeToken(token)
+	} else {
+		asked := cfg.Origins["BEARERD_USERNAME"] == fromAsking || cfg.Origins["BEARERD_PASSWORD"] == fromAsking
+		l.remedy = loginFailure{result: event.Result, cause: event.Cause, waiting: event.Waiting, asked: asked}.remedy()
+	}
+	r.Login = &l
+	return token
+}
+
+// describeToken tells what a token says of itself, but for its text.
+func describeToken(t *tokens.Token) *tokenReport {
+	claims := jwt.MapClaims{}
+	// As in package tokens: an unknown alg is an error that comes after the
+	// claims have been read.
+	_, _, _ = jwt.NewParser().ParseUnverified(t.Bearer(), claims)
+	d := &tokenReport{Form: "opaque", Lifetime: t.Lifetime.Seconds(), Rule: t.Rule, Claims: make(map[string][]string)}
+	if len(claims) > 0 {
+		d.Form = "JWT"
+	}
+	for _, name := range claimsShown {
+		switch value := claims[name].(type) {
+		case string:
+			d.Claims[name] = []string{printable(value)}
+		case []any:
+			for _, item := range value {
+				if text, ok := item.(string); ok && len(d.Claims[name]) < 20 {
+					d.Claims[name] = append(d.Claims[name], printable(text))
+				}
 			}
 		}
-	default:
-		need(false, "BEARERD_GRANT_TYPE", "write password or client_credentials, or choose a BEARERD_PRESET ("+presetNames()+")")
 	}
-	if c.GrantType == "client_credentials" || c.ClientAuth == "basic" || p.client {
-		need(secret, "BEARERD_CLIENT_SECRET", "set it, or set BEARERD_CLIENT_SECRET_FILE to the file that holds it")
-		need(id, "BEARERD_CLIENT_ID", "write the client_id that the vendor allotted")
-	}
-	if secret {
-		need(id, "BEARERD_CLIENT_ID", "write the client_id that BEARERD_CLIENT_SECRET belongs to")
-	}
+	return d
 }
 
-// checkTokenParams names no key and no value of its own: they are a secret.
-// What a file holds is checked at each login.
-func (l *loader) checkTokenParams(c *Config) {
-	const name = "BEARERD_TOKEN_PARAMS"
-	if c.TokenParams == "" {
-		return
-	}
-	for pair := range strings.SplitSeq(c.TokenParams.Reveal(), "&") {
-		text, _, ok := strings.Cut(pair, "=")
-		key, _ := url.QueryUnescape(text)
-		if _, err := url.ParseQuery(pair); err != nil || !ok || key == "" {
-			l.refuse(name, "not of the form a=b&c=d; escape & as %%26, %% as %%25, + as %%2B and ; as %%3B in a value")
-			return
+// claimsShown say what a token is for and who asked for it. None names the
+// account.
+var claimsShown = []string{"aud", "scope", "azp"}
+
+// printable is text of a server's choice, fit for a terminal.
+func printable(s string) string {
+	const most = 200
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
 		}
-		switch key {
-		case "grant_type", "client_id", "client_secret", "username", "password", "scope":
-			l.refuse(name, "has %s, which would be sent twice; set BEARERD_%s instead", key, strings.ToUpper(key))
-		}
+		return r
+	}, s)
+	if len(s) > most {
+		s = s[:most] + "..."
 	}
+	return s
 }
 
-// checkSecretFiles only warns: a secret that is mounted late is waited for.
-func (l *loader) checkSecretFiles(c *Config) {
-	for _, s := range c.SecretSources() {
-		name, path := s.variable(), s.Source.File
-		if path == "" {
-			continue
+// askUpstream makes the one GET, through the proxy's own handler: the report
+// tells what a tool's request would meet.
+func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, token *tokens.Token) {
+	ctx, cancel := context.WithTimeout(ctx, upstreamPatience)
+	defer cancel()
+	trace := new(connTrace)
+	var ex proxy.Exchange
+	handler := proxy.New(proxy.Options{
+		Upstream:              cfg.Upstream,
+		Source:                oneToken{token},
+		Transport:             cfg.upstreamTransport(),
+		ResponseHeaderTimeout: cfg.ResponseHeaderTimeout,
+		Methods:               cfg.AllowedMethods,
+		Paths:                 cfg.AllowedPaths,
+		Done:                  func(e *proxy.Exchange) { ex = *e },
+	})
+	req, err := http.NewRequestWithContext(trace.context(ctx), http.MethodGet, "http://localhost/", nil)
+	if err != nil {
+		panic(err) // a constant
+	}
+	req.URL, req.RequestURI = target, target.RequestURI()
+	req.Header.Set("User-Agent", "bearerd")
+	answer := &answer{header: make(http.Header), begun: func() { time.AfterFunc(bodyPatience, cancel) }}
+	handler.ServeHTTP(answer, req)
+
+	shown := *cfg.Upstream
+	shown.Path, shown.RawPath = strings.TrimRight(shown.Path, "/")+target.Path, ""
+	u := &upstreamReport{
+		URL:        shown.String(),
+		Proxy:      proxyFor(cfg.Upstream),
+		Status:     ex.Status,
+		Duration:   milliseconds(ex.Duration),
+		Connection: trace.report(cfg.Upstream),
+	}
+	if ex.Error != "" {
+		u.Status, u.Code, u.remedy = 0, string(ex.Error), answer.detail()
+		if ex.Cause != nil {
+			u.Cause = tokens.DescribeError(ex.Cause)
 		}
-		info, err := os.Stat(path)
-		absolute := filepath.IsAbs(path)
+	} else if ex.Status == 0 {
+		u.Code, u.Cause = string(proxy.UpstreamTimeout), fmt.Sprintf("no answer within %v", upstreamPatience)
+	}
+	r.Upstream = u
+}
+
+// oneToken gives the one token and no other, so that a 401 costs no login.
+type oneToken struct{ token *tokens.Token }
+
+func (s oneToken) Token(context.Context) (proxy.Token, error) { return proxyToken(s.token, nil) }
+
+func (s oneToken) Renew(context.Context, uint64, func() bool) (proxy.Token, error) {
+	return proxy.Token{}, tokens.ErrNotRenewed
+}
+
+// answer is the ResponseWriter of the one GET. It keeps what may be bearerd's
+// own error, and ends a long body.
+type answer struct {
+	header http.Header
+	begun  func()
+	body   []byte
+}
+
+func (a *answer) Header() http.Header { return a.header }
+
+func (a *answer) WriteHeader(int) { a.begun() }
+
+func (a *answer) Write(p []byte) (int, error) {
+	if len(a.body)+len(p) > maxProblemBody {
+		return 0, errors.New("enough")
+	}
+	a.body = append(a.body, p...)
+	return len(p), nil
+}
+
+// detail is that of bearerd's own error.
+func (a *answer) detail() string {
+	var problem struct{ Detail string }
+	_ = json.Unmarshal(a.body, &problem) // bearerd wrote it
+	return problem.Detail
+}
+
+// judge finds what is wrong, and so whether all is well.
+func (r *report) judge() {
+	add := func(severity, problem, remedy string) {
+		r.Problems = append(r.Problems, finding{Severity: severity, Problem: problem, Remedy: remedy})
+	}
+	l := r.Login
+	if l.Token == nil {
+		what := "login " + l.Result + ": " + l.Cause
+		if l.Waiting {
+			what = "no login was made: " + l.Cause
+		}
+		add(severityError, what, l.remedy)
+	} else if l.Token.Rule == tokens.RuleDefault {
+		add(severityWarning, "the login server does not say how long the token lives",
+			"ask the vendor, and set BEARERD_DEFAULT_TOKEN_LIFETIME to that")
+	}
+	if l.Skew != nil && math.Abs(*l.Skew) >= skewToMention.Seconds() {
+		add(severityWarning, "the clocks differ: this machine's is "+ahead(*l.Skew),
+			"have the system set its clock by the network; bearerd itself does not mind, as it counts a token's life by the server's clock")
+	}
+	if u := r.Upstream; u != nil {
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && !absolute:
-			// Not shown: it may be the secret itself, put in the wrong place.
-			l.warn(name, "no such file, and not an absolute path; waiting for it (to give the secret itself, set BEARERD_%s)", s.Name)
-		case errors.Is(err, fs.ErrNotExist):
-			l.warn(name, "%s: no such file; waiting for it", path)
-		case err != nil && absolute:
-			l.warn(name, "%s: %v; waiting for it", path, reason(err))
-		case err != nil:
-			l.warn(name, "%v; waiting for it", reason(err))
-		case info.IsDir():
-			// Docker makes one for a bind mount whose source is missing.
-			l.warn(name, "%s is a directory; waiting for a file there", path)
-		case !absolute:
-			l.warn(name, "%s is relative to the directory bearerd was started in; write an absolute path", path)
+		case u.Code != "":
+			add(severityError, strings.TrimSuffix("upstream gave no answer ("+u.Code+"): "+u.Cause, ": "), u.remedy)
+		case u.Status == http.StatusUnauthorized:
+			add(severityError, "upstream refuses the token that the login server has just given (HTTP 401)",
+				"the token may be for another API: compare aud and scope above; check BEARERD_UPSTREAM, BEARERD_SCOPE and BEARERD_TOKEN_PARAMS (audience)")
+		case u.Status >= 500:
+			add(severityError, fmt.Sprintf("upstream has a fault (HTTP %d)", u.Status), "none here: ask whoever runs "+u.URL)
+		case u.Status == http.StatusForbidden:
+			add(severityWarning, "the account may not read this path (HTTP 403)", "try a path that it may: bearerd check -path /…")
 		}
+	}
+	r.Healthy = true
+	for _, p := range r.Problems {
+		r.Healthy = r.Healthy && p.Severity != severityError
 	}
 }
 
-func (l *loader) checkListeners(c *Config) {
-	var taken []endpoint
-	add := func(name, text string) (endpoint, bool) {
-		e, err := parseEndpoint(text)
-		if err != nil {
-			l.refuse(name, "%v", err)
-			return e, false
-		}
-		if slices.ContainsFunc(taken, e.overlaps) {
-			l.refuse(name, "%s is taken by another listener of bearerd; choose another port", show(text))
-		}
-		taken = append(taken, e)
-		return e, true
+// connTrace notes how a connection was made.
+type connTrace struct {
+	mu        sync.Mutex // guards all below
+	connected bool
+	state     tls.ConnectionState
+	shaken    bool // a TLS handshake ended, with err or without
+	err       error
+}
+
+func (t *connTrace) context(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		// With an https proxy there are two handshakes; the last is the server's.
+		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.state, t.shaken, t.err = state, true, err
+		},
+		GotConn: func(httptrace.GotConnInfo) {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.connected = true
+		},
+	})
+}
+
+// traced is a RoundTripper that notes how connections were made.
+type traced struct {
+	http.RoundTripper
+	trace *connTrace
+}
+
+func (t traced) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.RoundTripper.RoundTrip(req.WithContext(t.trace.context(req.Context())))
+}
+
+// report tells of the connection to u; nil when there was none.
+func (t *connTrace) report(u *url.URL) *connReport {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.connected && !t.shaken {
+		return nil
 	}
-	for _, text := range c.Listen {
-		e, ok := add("BEARERD_LISTEN", text)
-		if ok && !isLoopback(e.host) && !c.AllowNonLoopback && !l.refused("BEARERD_ALLOW_NON_LOOPBACK") {
-			l.refuse("BEARERD_LISTEN", "%s can be reached from other machines, which would then speak with this account; "+
-				"write localhost, or set BEARERD_ALLOW_NON_LOOPBACK=true and BEARERD_ALLOWED_HOSTS", show(text))
-		}
+	c := &connReport{HTTP: "HTTP/1.1", TLS: noTLS}
+	if u.Scheme != "https" || !t.shaken {
+		return c
 	}
-	if strings.EqualFold(c.AdminListen, "off") {
-		c.AdminListen = "off"
+	if t.state.NegotiatedProtocol == "h2" {
+		c.HTTP = "HTTP/2"
+	}
+	certificates := t.state.PeerCertificates
+	if t.err != nil {
+		c.HTTP, c.TLS = "", ""
+		if e, ok := errors.AsType[*tls.CertificateVerificationError](t.err); ok {
+			certificates = e.UnverifiedCertificates
+		}
 	} else {
-		add("BEARERD_ADMIN_LISTEN", c.AdminListen)
+		c.TLS = tls.VersionName(t.state.Version)
 	}
-	if c.AllowNonLoopback && len(c.AllowedHosts) == 0 && !l.refused("BEARERD_ALLOWED_HOSTS") {
-		l.refuse("BEARERD_ALLOWED_HOSTS", "missing; BEARERD_ALLOW_NON_LOOPBACK needs it: list the hosts that callers write in their URLs")
+	if len(certificates) > 0 {
+		c.Certificate = &certReport{
+			Subject: printable(certificates[0].Subject.String()),
+			Issuer:  printable(certificates[0].Issuer.String()),
+			Ends:    certificates[0].NotAfter.UTC(),
+			Trusted: t.err == nil,
+		}
 	}
+	return c
 }
 
-func (l *loader) checkGuard(c *Config) {
-	for i, text := range c.AllowedHosts {
-		host, err := parseHost(text)
-		if err != nil {
-			l.refuse("BEARERD_ALLOWED_HOSTS", "%v", err)
-		}
-		c.AllowedHosts[i] = host
+func newReport() *report {
+	return &report{
+		Version:  version(),
+		Go:       runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Time:     time.Now().UTC().Truncate(time.Second),
+		Settings: []settingReport{},
+		Problems: []finding{},
 	}
-	for i, method := range c.AllowedMethods {
-		method = strings.ToUpper(method)
-		switch {
-		case strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~") != "": // RFC 9110 5.6.2
-			l.refuse("BEARERD_ALLOWED_METHODS", "%s is not a method; write e.g. GET,HEAD", show(method))
-		case method == "CONNECT" || method == "TRACE":
-			l.refuse("BEARERD_ALLOWED_METHODS", "%s is never forwarded; take it out", method)
-		}
-		c.AllowedMethods[i] = method
-	}
-	for _, path := range c.AllowedPaths {
-		_, err := url.PathUnescape(path)
-		switch {
-		case !strings.HasPrefix(path, "/"):
-			l.refuse("BEARERD_ALLOWED_PATHS", "%s does not begin with /; write e.g. /cpmm/api", show(path))
-		case proxy.Traverses(path):
-			l.refuse("BEARERD_ALLOWED_PATHS", "%s has a . or .. segment; write the path it leads to", show(path))
-		case err != nil || strings.ContainsAny(path, "?#\\;"):
-			l.refuse("BEARERD_ALLOWED_PATHS", `%s is not a plain path; leave out ?, #, \ and ;, and write %% as %%25`, show(path))
-		}
-	}
-}
-
-func (l *loader) checkLimits(c *Config) {
-	for _, d := range []struct {
-		name  string
-		value time.Duration
-	}{
-		{"BEARERD_LOGIN_TIMEOUT", c.LoginTimeout},
-		{"BEARERD_TOKEN_WAIT", c.TokenWait},
-		{"BEARERD_DEFAULT_TOKEN_LIFETIME", c.DefaultTokenLifetime},
-		{"BEARERD_DIAL_TIMEOUT", c.DialTimeout},
-	} {
-		if d.value == 0 && !l.refused(d.name) {
-			l.refuse(d.name, "must be more than 0; write e.g. 10s")
-		}
-	}
-	if c.MaxInFlight < 1 && !l.refused("BEARERD_MAX_IN_FLIGHT") {
-		l.refuse("BEARERD_MAX_IN_FLIGHT", `"%d" lets no request through; write 1 or more`, c.MaxInFlight)
-	}
-	if c.ReplayBuffer > maxReplayBuffer {
-		l.refuse("BEARERD_REPLAY_BUFFER", "%s is too much; write 64MiB or less", show(l.env["BEARERD_REPLAY_BUFFER"]))
-	}
-}
-
-// reason is an error's cause without the path, which it is printed next to.
-func reason(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err
-	}
-	return err
 }

@@ -1,254 +1,282 @@
+//go:build unix
+
 package main
 
 import (
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
-// Each row is one problem and the whole line that tells it.
-func TestProblems(t *testing.T) {
-	open := []string{"BEARERD_ALLOW_NON_LOOPBACK=true", "BEARERD_ALLOWED_HOSTS=a"}
-	for _, tt := range []struct {
-		name    string
-		environ []string // joined to working
-		want    string   // without BEARERD_
-	}{
-		{"preset", []string{"BEARERD_PRESET=vopta"}, `PRESET: "vopta" is not known; write one of vyopta, wxp, graphnet`},
+// examine runs bearerd check in both forms, each with a login of its own, and
+// searches what it said for secrets.
+func (w *world) examine(t *testing.T, environ []string, args ...string) (code int, text string, r report) {
+	t.Helper()
+	var stdout, stderr, stdoutJSON output
+	args = append([]string{"check"}, args...)
+	code = run(args, environ, nil, &stdout, &stderr)
+	codeJSON := run(append(args, "-json"), environ, nil, &stdoutJSON, io.Discard)
+	if codeJSON != code {
+		t.Errorf("exit code: %d, with -json %d", code, codeJSON)
+	}
+	if err := json.Unmarshal([]byte(stdoutJSON.String()), &r); err != nil {
+		t.Errorf("-json: %v\n%s", err, &stdoutJSON)
+	}
+	if r.Healthy != (code == 0) {
+		t.Errorf("exit code %d, and healthy %v", code, r.Healthy)
+	}
+	text = stdout.String() + stderr.String()
+	w.checkSecrets(t, text+stdoutJSON.String())
+	for line := range strings.Lines(text) {
+		if strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return r < ' ' || r > '~' && r != '…' }) {
+			t.Errorf("a line that a terminal cannot show: %q", line)
+		}
+	}
+	return code, text, r
+}
 
-		{"upstream missing", []string{"BEARERD_UPSTREAM="},
-			"UPSTREAM: missing; write the base URL of the API, e.g. https://api.example.com, or choose a BEARERD_PRESET that has one (vyopta, wxp)"},
-		{"upstream without scheme", []string{"BEARERD_UPSTREAM=api.example.com"},
-			`UPSTREAM: "api.example.com" has no scheme; write https://api.example.com`},
-		{"host and port without scheme", []string{"BEARERD_UPSTREAM=api.example.com:8443/x"},
-			`UPSTREAM: "api.example.com:8443/x" has no scheme; write https://api.example.com:8443/x`},
-		{"loopback without scheme", []string{"BEARERD_UPSTREAM=localhost:9000"},
-			`UPSTREAM: "localhost:9000" has no scheme; write http://localhost:9000`},
-		{"user without scheme", []string{"BEARERD_UPSTREAM=me:hunter2@api.example.com"}, "UPSTREAM: has no scheme; begin with https://"},
-		{"other scheme", []string{"BEARERD_UPSTREAM=ftp://api.example.com"},
-			`UPSTREAM: "ftp://api.example.com" has the scheme "ftp"; write http or https`},
-		{"no host", []string{"BEARERD_UPSTREAM=https:///x"}, `UPSTREAM: "https:///x" has no host; write e.g. https://api.example.com`},
-		{"port only", []string{"BEARERD_UPSTREAM=https://:8443"}, `UPSTREAM: "https://:8443" has no host; write e.g. https://api.example.com`},
-		{"port range", []string{"BEARERD_UPSTREAM=https://a:65536"}, `UPSTREAM: "https://a:65536" has no valid port; write 1 to 65535`},
-		{"port 0", []string{"BEARERD_UPSTREAM=https://a:0"}, `UPSTREAM: "https://a:0" has no valid port; write 1 to 65535`},
-		{"no URL", []string{"BEARERD_UPSTREAM=https://a b"}, `UPSTREAM: "https://a b" is not a URL; write e.g. https://api.example.com`},
-		{"user information", []string{"BEARERD_UPSTREAM=https://me:hunter2@a"},
-			"UPSTREAM: holds user information; take what is before the @ out, BEARERD_USERNAME and BEARERD_PASSWORD are for it"},
-		{"user only", []string{"BEARERD_TOKEN_URL=https://@a"},
-			"TOKEN_URL: holds user information; take what is before the @ out, BEARERD_USERNAME and BEARERD_PASSWORD are for it"},
-		{"password with slash", []string{"BEARERD_UPSTREAM=https://me:hunter2/x@a"}, // url.Parse: invalid port ":hunter2"
-			"UPSTREAM: holds user information; take what is before the @ out, BEARERD_USERNAME and BEARERD_PASSWORD are for it"},
-		{"query", []string{"BEARERD_UPSTREAM=https://a/?key=hunter2"}, "UPSTREAM: has a query; end it before the ?"},
-		{"empty query", []string{"BEARERD_UPSTREAM=https://a/?"}, "UPSTREAM: has a query; end it before the ?"},
-		{"fragment", []string{"BEARERD_UPSTREAM=https://a/#x"}, "UPSTREAM: has a fragment; end it before the #"},
-		{"token fragment", []string{"BEARERD_TOKEN_URL=https://a/#x"}, "TOKEN_URL: has a fragment; end it before the #"},
-		{"dot segment", []string{"BEARERD_UPSTREAM=https://a/b/%2E%2e/c"},
-			`UPSTREAM: "/b/%2E%2e/c" has a . or .. in its path; write the path it leads to`},
-		{"clear text", []string{"BEARERD_UPSTREAM=http://a"},
-			"UPSTREAM: http would show every token to anybody on the way; write https, or set BEARERD_ALLOW_INSECURE=true"},
-		{"clear text login", []string{"BEARERD_TOKEN_URL=http://x.localhost"},
-			"TOKEN_URL: http would show the login's secrets to anybody on the way; write https, or set BEARERD_ALLOW_INSECURE=true"},
-		{"insecure", []string{"BEARERD_UPSTREAM=http://a", "BEARERD_ALLOW_INSECURE=on"},
-			`ALLOW_INSECURE: "on" is not a truth value; write true or false`},
-		{"itself", []string{"BEARERD_UPSTREAM=http://127.0.0.1:8080"},
-			`UPSTREAM: "127.0.0.1:8080" is where bearerd itself listens (BEARERD_LISTEN); change one of them`},
-		{"itself, port by scheme", []string{"BEARERD_UPSTREAM=http://localhost/x", "BEARERD_LISTEN=127.0.0.1:80"},
-			`UPSTREAM: "localhost" is where bearerd itself listens (BEARERD_LISTEN); change one of them`},
-		{"token URL missing", []string{"BEARERD_TOKEN_URL="},
-			"TOKEN_URL: missing; write the URL that logins are posted to, or choose a BEARERD_PRESET (graphnet, vyopta, wxp)"},
-		{"token host", []string{"BEARERD_TOKEN_HOST=https://a"}, `TOKEN_HOST: "https://a" is more than a host; write the name only`},
-		{"token host's port", []string{"BEARERD_TOKEN_HOST=a:http"}, `TOKEN_HOST: "a:http" has no valid port; write host or host:port`},
+func contains(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in:\n%s", part, text)
+		}
+	}
+}
 
-		{"grant missing", []string{"BEARERD_GRANT_TYPE="},
-			"GRANT_TYPE: missing; write password or client_credentials, or choose a BEARERD_PRESET (graphnet, vyopta, wxp)"},
-		{"grant", []string{"BEARERD_GRANT_TYPE=authorization_code"},
-			`GRANT_TYPE: "authorization_code" is not known; write one of password, client_credentials`},
-		{"username", []string{"BEARERD_USERNAME="}, "USERNAME: missing; write the name of the account, or set BEARERD_USERNAME_FILE"},
-		{"password", []string{"BEARERD_PASSWORD="}, "PASSWORD: missing; set it, or set BEARERD_PASSWORD_FILE to the file that holds it"},
-		{"client credentials", []string{"BEARERD_GRANT_TYPE=client_credentials", "BEARERD_USERNAME=", "BEARERD_PASSWORD="},
-			"CLIENT_SECRET: missing; set it, or set BEARERD_CLIENT_SECRET_FILE to the file that holds it"},
-		{"client id", []string{"BEARERD_GRANT_TYPE=client_credentials", "BEARERD_CLIENT_SECRET=hunter2", "BEARERD_CLIENT_ID="},
-			"CLIENT_ID: missing; write the client_id that the vendor allotted"},
-		{"secret without id", []string{"BEARERD_CLIENT_SECRET=hunter2", "BEARERD_CLIENT_ID="},
-			"CLIENT_ID: missing; write the client_id that BEARERD_CLIENT_SECRET belongs to"},
-		{"basic", []string{"BEARERD_CLIENT_AUTH=basic"},
-			"CLIENT_SECRET: missing; set it, or set BEARERD_CLIENT_SECRET_FILE to the file that holds it"},
-		{"graphnet's user variant", []string{"BEARERD_PRESET=graphnet"},
-			"CLIENT_SECRET: missing; set it, or set BEARERD_CLIENT_SECRET_FILE to the file that holds it"},
-		{"client auth", []string{"BEARERD_CLIENT_AUTH=header"}, `CLIENT_AUTH: "header" is not known; write one of body, basic`},
-
-		{"both forms", []string{"BEARERD_PASSWORD=hunter2", "BEARERD_PASSWORD_FILE=/x"}, "PASSWORD: set, and BEARERD_PASSWORD_FILE too; unset one"},
-		{"both forms of params", []string{"BEARERD_TOKEN_PARAMS=a=hunter2", "BEARERD_TOKEN_PARAMS_FILE=/x"},
-			"TOKEN_PARAMS: set, and BEARERD_TOKEN_PARAMS_FILE too; unset one"},
-		{"newline", []string{"BEARERD_PASSWORD=hunter2\n"},
-			"PASSWORD: ends with a newline; make it with printf, not echo, or use BEARERD_PASSWORD_FILE, where one newline is trimmed"},
-		{"carriage return", []string{"BEARERD_CLIENT_SECRET=hunter2\r"},
-			"CLIENT_SECRET: ends with a newline; make it with printf, not echo, or use BEARERD_CLIENT_SECRET_FILE, where one newline is trimmed"},
-		{"username newline", []string{"BEARERD_USERNAME=hunter2\r\n"},
-			"USERNAME: ends with a newline; make it with printf, not echo, or use BEARERD_USERNAME_FILE, where one newline is trimmed"},
-		{"params form", []string{"BEARERD_TOKEN_PARAMS=hunter2"},
-			"TOKEN_PARAMS: not of the form a=b&c=d; escape & as %26, % as %25, + as %2B and ; as %3B in a value"},
-		{"params escape", []string{"BEARERD_TOKEN_PARAMS=a=hunter2%zz"}, // url.ParseQuery quotes the %zz
-			"TOKEN_PARAMS: not of the form a=b&c=d; escape & as %26, % as %25, + as %2B and ; as %3B in a value"},
-		{"params key", []string{"BEARERD_TOKEN_PARAMS=a=b&=hunter2"},
-			"TOKEN_PARAMS: not of the form a=b&c=d; escape & as %26, % as %25, + as %2B and ; as %3B in a value"},
-		{"params repeat", []string{"BEARERD_TOKEN_PARAMS=audience=hunter2&client%5Fid=hunter2"},
-			"TOKEN_PARAMS: has client_id, which would be sent twice; set BEARERD_CLIENT_ID instead"},
-
-		{"listen without port", []string{"BEARERD_LISTEN=localhost"}, `LISTEN: "localhost" is not host:port; write e.g. localhost:8080 or [::1]:8080`},
-		{"listen port only", []string{"BEARERD_LISTEN=8080"}, `LISTEN: "8080" is not host:port; write e.g. localhost:8080 or [::1]:8080`},
-		{"listen port range", []string{"BEARERD_LISTEN=localhost:65536"},
-			`LISTEN: "localhost:65536" has no valid port; write 1 to 65535, or 0 for a free one`},
-		{"listen name", []string{"BEARERD_LISTEN=myhost:8080"}, `LISTEN: "myhost:8080" names a host; write localhost or an IP address of this machine`},
-		{"listen unix", []string{"BEARERD_LISTEN=unix:/run/bearerd.sock"},
-			"LISTEN: unix sockets are not in this version yet; write e.g. localhost:8080"},
-		{"listen nothing", []string{"BEARERD_LISTEN=,"}, "LISTEN: the list has no item; write one, or unset it"},
-		{"listen twice", []string{"BEARERD_LISTEN=localhost:1,[::1]:1"}, `LISTEN: "[::1]:1" is taken by another listener of bearerd; choose another port`},
-		{"admin on data", []string{"BEARERD_ADMIN_LISTEN=0.0.0.0:8080"},
-			`ADMIN_LISTEN: "0.0.0.0:8080" is taken by another listener of bearerd; choose another port`},
-		{"admin name", []string{"BEARERD_ADMIN_LISTEN=none"}, `ADMIN_LISTEN: "none" is not host:port; write e.g. localhost:8080 or [::1]:8080`},
-		{"hosts missing", []string{"BEARERD_ALLOW_NON_LOOPBACK=true"},
-			"ALLOWED_HOSTS: missing; BEARERD_ALLOW_NON_LOOPBACK needs it: list the hosts that callers write in their URLs"},
-		{"truth", []string{"BEARERD_ALLOW_NON_LOOPBACK=yes"}, `ALLOW_NON_LOOPBACK: "yes" is not a truth value; write true or false`},
-
-		{"wildcard", []string{"BEARERD_ALLOWED_HOSTS=*"}, `ALLOWED_HOSTS: "*" is a wildcard; name each host`},
-		{"wildcard label", []string{"BEARERD_ALLOWED_HOSTS=*.example.com"}, `ALLOWED_HOSTS: "*.example.com" is a wildcard; name each host`},
-		{"any address", []string{"BEARERD_ALLOWED_HOSTS=0.0.0.0"}, `ALLOWED_HOSTS: "0.0.0.0" is no address that a caller can name; write the one it uses`},
-		{"any IPv6 address", []string{"BEARERD_ALLOWED_HOSTS=[::]"}, `ALLOWED_HOSTS: "[::]" is no address that a caller can name; write the one it uses`},
-		{"host with port", []string{"BEARERD_ALLOWED_HOSTS=a:80"}, `ALLOWED_HOSTS: "a:80" has a port or is no IPv6 address; write the host without port`},
-		{"host with scheme", []string{"BEARERD_ALLOWED_HOSTS=http://a"}, `ALLOWED_HOSTS: "http://a" is more than a host; write the name only`},
-		{"integer host", []string{"BEARERD_ALLOWED_HOSTS=2130706433"},
-			`ALLOWED_HOSTS: "2130706433" is not a host name; write e.g. proxy.example.com or 192.0.2.7`},
-		{"short address", []string{"BEARERD_ALLOWED_HOSTS=127.0x1"},
-			`ALLOWED_HOSTS: "127.0x1" is not a host name; write e.g. proxy.example.com or 192.0.2.7`},
-		{"half bracket", []string{"BEARERD_ALLOWED_HOSTS=[::1"}, `ALLOWED_HOSTS: "[::1" has a port or is no IPv6 address; write the host without port`},
-		{"empty label", []string{"BEARERD_ALLOWED_HOSTS=a..b"}, `ALLOWED_HOSTS: "a..b" is not a host name; write e.g. proxy.example.com or 192.0.2.7`},
-		{"zone", []string{"BEARERD_ALLOWED_HOSTS=[fe80::1%eth0]"},
-			`ALLOWED_HOSTS: "[fe80::1%eth0]" is no address that a caller can name; write the one it uses`},
-		{"long label", []string{"BEARERD_ALLOWED_HOSTS=" + strings.Repeat("a", 64)},
-			`ALLOWED_HOSTS: "` + strings.Repeat("a", 64) + `" is not a host name; write e.g. proxy.example.com or 192.0.2.7`},
-		{"no hosts", []string{"BEARERD_ALLOWED_HOSTS= , "}, "ALLOWED_HOSTS: the list has no item; write one, or unset it"},
-		{"method", []string{"BEARERD_ALLOWED_METHODS=GET HEAD"}, `ALLOWED_METHODS: "GET HEAD" is not a method; write e.g. GET,HEAD`},
-		{"connect", []string{"BEARERD_ALLOWED_METHODS=get,connect"}, "ALLOWED_METHODS: CONNECT is never forwarded; take it out"},
-		{"path", []string{"BEARERD_ALLOWED_PATHS=api"}, `ALLOWED_PATHS: "api" does not begin with /; write e.g. /cpmm/api`},
-		{"path dots", []string{"BEARERD_ALLOWED_PATHS=/a/%252e%252e;x/b"},
-			`ALLOWED_PATHS: "/a/%252e%252e;x/b" has a . or .. segment; write the path it leads to`},
-		{"path escape", []string{"BEARERD_ALLOWED_PATHS=/100%"},
-			`ALLOWED_PATHS: "/100%" is not a plain path; leave out ?, #, \ and ;, and write % as %25`},
-
-		{"no unit", []string{"BEARERD_LOGIN_TIMEOUT=10"}, `LOGIN_TIMEOUT: "10" has no unit; write 10s`},
-		{"no duration", []string{"BEARERD_TOKEN_WAIT=soon"}, `TOKEN_WAIT: "soon" is not a duration; write e.g. 10s, 1m30s or 500ms`},
-		{"negative", []string{"BEARERD_DRAIN_DELAY=-1s"}, `DRAIN_DELAY: "-1s" is negative; write 0s or more`},
-		{"login timeout 0", []string{"BEARERD_LOGIN_TIMEOUT=0"}, "LOGIN_TIMEOUT: must be more than 0; write e.g. 10s"},
-		{"token wait 0", []string{"BEARERD_TOKEN_WAIT=0s"}, "TOKEN_WAIT: must be more than 0; write e.g. 10s"},
-		{"dial timeout 0", []string{"BEARERD_DIAL_TIMEOUT=0s"}, "DIAL_TIMEOUT: must be more than 0; write e.g. 10s"},
-		{"lifetime 0", []string{"BEARERD_DEFAULT_TOKEN_LIFETIME=0s"}, "DEFAULT_TOKEN_LIFETIME: must be more than 0; write e.g. 10s"},
-		{"in flight 0", []string{"BEARERD_MAX_IN_FLIGHT=0"}, `MAX_IN_FLIGHT: "0" lets no request through; write 1 or more`},
-		{"in flight", []string{"BEARERD_MAX_IN_FLIGHT=many"}, `MAX_IN_FLIGHT: "many" is not a whole number; write e.g. 4096`},
-		{"too much", []string{"BEARERD_REPLAY_BUFFER=65MiB"}, `REPLAY_BUFFER: "65MiB" is too much; write 64MiB or less`},
-		{"size", []string{"BEARERD_REPLAY_BUFFER=1MB"}, `REPLAY_BUFFER: "1MB" is not a size; write e.g. 512KiB, 1MiB or a number of bytes`},
-		{"overflow", []string{"BEARERD_REPLAY_BUFFER=9000000000000GiB"},
-			`REPLAY_BUFFER: "9000000000000GiB" is not a size; write e.g. 512KiB, 1MiB or a number of bytes`},
-		{"negative size", []string{"BEARERD_REPLAY_BUFFER=-1"}, `REPLAY_BUFFER: "-1" is not a size; write e.g. 512KiB, 1MiB or a number of bytes`},
-		{"level", []string{"BEARERD_LOG_LEVEL=trace"}, `LOG_LEVEL: "trace" is not known; write one of debug, info, warn, error`},
-		{"format", []string{"BEARERD_LOG_FORMAT=text"}, `LOG_FORMAT: "text" is not known; write one of auto, console, json`},
-		{"access log", []string{"BEARERD_ACCESS_LOG=none"}, `ACCESS_LOG: "none" is not known; write one of all, errors, off`},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got := problems(t, with(tt.environ...))
-			if !slices.Equal(got, []string{"BEARERD_" + tt.want}) {
-				t.Errorf("got  %s\nwant BEARERD_%s", strings.Join(got, "\n     "), tt.want)
+func TestCheckOfEachVendor(t *testing.T) {
+	for _, v := range querysim.Vendors() {
+		t.Run(v.Name, func(t *testing.T) {
+			w := newWorld(t, querysim.Options{}, nil)
+			code, text, r := w.examine(t, w.env(v.Name), "-path", namesPath+"?x=not-shown")
+			if code != 0 || len(r.Problems) != 0 {
+				t.Errorf("exit code %d, problems %v; want 0 and none", code, r.Problems)
 			}
-			if strings.Contains(strings.Join(got, ""), "hunter2") {
-				t.Error("a secret was printed")
+			rule := "expires_in"
+			if v.Name == "graphnet" {
+				rule = "exp-iat"
+			}
+			contains(t, text, "BEARERD_PRESET", "environment", "preset", "default", "ok: HTTP 200", "JWT, lives 5m0s (rule "+rule+")",
+				"clock", namesPath, "HTTP 200", "Healthy.")
+			if strings.Contains(text, "not-shown") {
+				t.Error("the report shows a query")
+			}
+			if r.Upstream.Status != 200 || r.Login.Token.Lifetime != 300 || len(r.Login.Token.Claims) == 0 {
+				t.Errorf("got %+v and %+v", r.Upstream, r.Login.Token)
+			}
+			// examine asks twice.
+			if s := w.sim.Stats(); s.Logins != 2 || s.Queries != 2 || s.WithoutToken != 0 {
+				t.Errorf("got %+v, want 1 login and 1 query a check", s)
 			}
 		})
 	}
-	for _, address := range []string{":8080", "0.0.0.0:8080", "[::]:8080", "192.0.2.7:8080"} {
-		want := `BEARERD_LISTEN: "` + address + `" can be reached from other machines, which would then speak with this account; ` +
-			"write localhost, or set BEARERD_ALLOW_NON_LOOPBACK=true and BEARERD_ALLOWED_HOSTS"
-		if got := problems(t, with("BEARERD_LISTEN="+address)); !slices.Equal(got, []string{want}) {
-			t.Errorf("got %q, want %q", got, want)
-		}
-		mustLoad(t, with(append(open, "BEARERD_LISTEN="+address)...))
-	}
 }
 
-func TestAccepted(t *testing.T) {
-	for _, environ := range [][]string{
-		{"BEARERD_UPSTREAM=http://localhost:9000", "BEARERD_TOKEN_URL=http://127.9.9.9/t?realm=a"},
-		{"BEARERD_UPSTREAM=http://[::1]", "BEARERD_LISTEN=127.0.0.2:0,[::1]:0"},
-		{"BEARERD_UPSTREAM=http://LOCALHOST:8080", "BEARERD_LISTEN=localhost:8081"},
-		{"BEARERD_UPSTREAM=https://192.0.2.7:8080", "BEARERD_LISTEN=:8080", "BEARERD_ALLOW_NON_LOOPBACK=true", "BEARERD_ALLOWED_HOSTS=a"},
-		{"BEARERD_LISTEN=localhost:0", "BEARERD_ADMIN_LISTEN=localhost:0"},
-		{"BEARERD_ADMIN_LISTEN=OFF"},
-		{"BEARERD_ADMIN_LISTEN=:9180"},
-		{"BEARERD_CLIENT_ID="},
-		{"BEARERD_TOKEN_HOST=login.example.com:8443"},
-		{"BEARERD_REPLAY_BUFFER=0", "BEARERD_RESPONSE_HEADER_TIMEOUT=0", "BEARERD_SHUTDOWN_GRACE=0s"},
-		{"BEARERD_TOKEN_PARAMS=audience=https%3A%2F%2Fa&resource="},
-		{"BEARERD_ALLOWED_HOSTS=my_container,10.0.0.5,::1,xn--bcher-kva.example"},
-		{"BEARERD_ALLOWED_PATHS=/,/a.b/..c/"},
-		{"BEARERD_ALLOWED_METHODS=propfind"},
-	} {
-		if c := mustLoad(t, with(environ...)); len(c.Warnings) > 0 {
-			t.Errorf("%q: warnings %q", environ, c.Warnings)
-		}
-	}
-	c := mustLoad(t, with("BEARERD_UPSTREAM=https://a:/b%2Fc/"))
-	if got, want := c.Upstream.String(), "https://a/b%2Fc/"; got != want {
-		t.Errorf("upstream: got %q, want %q", got, want)
-	}
-}
-
-func TestWarnings(t *testing.T) {
-	dir := t.TempDir()
-	missing := filepath.Join(dir, "missing")
-	t.Chdir(dir)
-	if err := os.WriteFile("here", []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		environ []string
+func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+		env     []string
+		args    []string
+		code    int
 		want    []string
 	}{
-		{[]string{"BEARERD_PASSWORD=", "BEARERD_PASSWORD_FILE=" + missing},
-			[]string{"BEARERD_PASSWORD_FILE: " + missing + ": no such file; waiting for it"}},
-		{[]string{"BEARERD_PASSWORD=", "BEARERD_PASSWORD_FILE=hunter2"},
-			[]string{"BEARERD_PASSWORD_FILE: no such file, and not an absolute path; waiting for it (to give the secret itself, set BEARERD_PASSWORD)"}},
-		{[]string{"BEARERD_USERNAME=", "BEARERD_USERNAME_FILE=here"},
-			[]string{"BEARERD_USERNAME_FILE: here is relative to the directory bearerd was started in; write an absolute path"}},
-		{[]string{"BEARERD_CLIENT_SECRET_FILE=" + dir},
-			[]string{"BEARERD_CLIENT_SECRET_FILE: " + dir + " is a directory; waiting for a file there"}},
-		{[]string{"BEARERD_GRANT_TYPE=client_credentials", "BEARERD_CLIENT_SECRET=hunter2"},
-			[]string{"BEARERD_USERNAME: ignored, as BEARERD_GRANT_TYPE is client_credentials",
-				"BEARERD_PASSWORD: ignored, as BEARERD_GRANT_TYPE is client_credentials"}},
-		{[]string{"BEARERD_ALLOW_INSECURE=true", "BEARERD_UPSTREAM=http://a:1", "BEARERD_TOKEN_URL=http://b/t"},
-			[]string{"BEARERD_UPSTREAM: every token can be read by anybody between here and a:1, as it is http (BEARERD_ALLOW_INSECURE)",
-				"BEARERD_TOKEN_URL: the login's secrets can be read by anybody between here and b, as it is http (BEARERD_ALLOW_INSECURE)"}},
-		{[]string{"BEARERD_PRESET=vyopta"},
-			[]string{"BEARERD_TOKEN_HOST: logins go to login.example.com with the preset's Host header, login.vyopta.com; set it if that server wants another"}},
+		{"401", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(401) }, nil, nil, 1, []string{"HTTP 401", "BEARERD_SCOPE", "aud"}},
+		{"403", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }, nil, nil, 0, []string{"HTTP 403", "-path", "Healthy."}},
+		{"404", http.NotFound, nil, nil, 0, []string{"HTTP 404"}},
+		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, nil, nil, 0, []string{"HTTP 307"}},
+		{"500", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }, nil, nil, 1, []string{"HTTP 500", "upstream has a fault"}},
+		{"reset", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, nil, nil, 1, []string{"upstream_unreachable", "BEARERD_UPSTREAM"}},
+		{"no header in time", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, []string{"BEARERD_RESPONSE_HEADER_TIMEOUT=50ms"}, nil, 1, []string{"upstream_timeout", "BEARERD_RESPONSE_HEADER_TIMEOUT"}},
+		{"a stream without end", func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "data: x\n\n")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}, nil, nil, 0, []string{"HTTP 200", "Healthy."}},
+		{"much", func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+					return
+				}
+			}
+		}, nil, nil, 0, []string{"HTTP 200", "Healthy."}},
+		{"a path that is not allowed", http.NotFound, []string{"BEARERD_ALLOWED_PATHS=/cpmm"}, []string{"-path", "/other"}, 1, []string{"path_not_allowed", "BEARERD_ALLOWED_PATHS"}},
 	} {
-		c := mustLoad(t, with(tt.environ...))
-		if !slices.Equal(c.Warnings, tt.want) {
-			t.Errorf("got  %q\nwant %q", c.Warnings, tt.want)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, querysim.Options{}, test.handler)
+			code, text, _ := w.examine(t, append(test.env, w.env("vyopta")...), test.args...)
+			if code != test.code {
+				t.Errorf("exit code: got %d, want %d", code, test.code)
+			}
+			contains(t, text, test.want...)
+			if s := w.sim.Stats(); s.Logins != 2 || s.Queries > 2 {
+				t.Errorf("got %d logins and %d queries, want one of each a check", s.Logins, s.Queries)
+			}
+		})
 	}
 }
 
-func TestShow(t *testing.T) {
-	for value, want := range map[string]string{
-		"a b":                    `"a b"`,
-		"\x1b[2J":                `"\x1b[2J"`, // a terminal must not obey it
-		"https://me:hunter2@a":   "the value",
-		"https://a/?key=hunter2": "the value",
-		"a#hunter2":              "the value",
-		strings.Repeat("x", 101): `"` + strings.Repeat("x", 100) + `..."`,
+func TestCheckOfAWrongPassword(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	code, text, r := w.examine(t, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD=wrong-0ne"))
+	if code != 1 || r.Login.Result != "rejected" || r.Upstream != nil {
+		t.Errorf("exit code %d, login %+v", code, r.Login)
+	}
+	contains(t, text, "rejected", "invalid_grant", "BEARERD_PASSWORD", "not asked", "Not healthy.")
+	if strings.Contains(text, "wrong-0ne") {
+		t.Error("the report holds the password")
+	}
+	if s := w.sim.Stats(); s.Logins != 2 || s.Queries != 0 {
+		t.Errorf("got %+v, want 1 login a check and no query", s)
+	}
+}
+
+func TestCheckOfASecretFileThatIsMissing(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	missing := filepath.Join(t.TempDir(), "password")
+	code, text, _ := w.examine(t, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE="+missing))
+	if code != 1 || w.sim.Stats().Logins != 0 {
+		t.Errorf("exit code %d, %d logins; want 1 and none", code, w.sim.Stats().Logins)
+	}
+	contains(t, text, "not made", missing, "it does not exist")
+}
+
+func TestCheckOfABadConfiguration(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	code, text, r := w.examine(t, append(w.env("vyopta"), "BEARERD_TOKEN_WAIT=x", "BEARERD_NONSENSE=y"))
+	if code != exitConfig || len(r.Problems) != 2 || r.Problems[1].Setting != "BEARERD_TOKEN_WAIT" {
+		t.Errorf("exit code %d, problems %v; want 2 and both", code, r.Problems)
+	}
+	contains(t, text, "BEARERD_TOKEN_WAIT", "BEARERD_NONSENSE")
+	if n := w.sim.Stats().Logins; n != 0 {
+		t.Errorf("got %d logins, want none", n)
+	}
+}
+
+func TestCheckOfTheClock(t *testing.T) {
+	for skew, want := range map[time.Duration]string{
+		-4 * time.Second:     "this machine's is 4 s ahead", // below what is worth a warning
+		90 * time.Second:     "s behind",
+		-3600 * time.Second:  "3600 s ahead",
+		400 * 24 * time.Hour: "s behind",
 	} {
-		if got := show(value); got != want {
-			t.Errorf("show(%q): got %s, want %s", value, got, want)
+		w := newWorld(t, querysim.Options{Now: func() time.Time { return time.Now().Add(skew) }}, nil)
+		code, text, r := w.examine(t, w.env("graphnet"))
+		if code != 0 {
+			t.Errorf("%v: exit code %d, want 0: bearerd does not mind", skew, code)
 		}
+		if warned := len(r.Problems) == 1; warned != (skew.Abs() >= 5*time.Second) {
+			t.Errorf("%v: problems %v", skew, r.Problems)
+		}
+		contains(t, text, want)
+	}
+}
+
+// overTLS puts TLS before the world's two servers.
+func (w *world) overTLS(t *testing.T) (env []string, caFile string) {
+	t.Helper()
+	login, query := httptest.NewUnstartedServer(w.login.Config.Handler), httptest.NewUnstartedServer(w.query.Config.Handler)
+	query.EnableHTTP2 = true
+	for _, s := range []*httptest.Server{login, query} {
+		s.Config.ErrorLog = serverLog(openLog(io.Discard, "error", "json").events, "test") // it tells of handshakes that are meant to fail
+		s.StartTLS()
+		t.Cleanup(s.Close)
+	}
+	caFile = filepath.Join(t.TempDir(), "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: login.Certificate().Raw})
+	if err := os.WriteFile(caFile, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range w.env("vyopta") {
+		line = strings.Replace(line, w.login.URL, login.URL, 1)
+		env = append(env, strings.Replace(line, w.query.URL, query.URL, 1))
+	}
+	return env, caFile
+}
+
+func TestCheckOfTLS(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	env, caFile := w.overTLS(t)
+	code, text, r := w.examine(t, append(env, "BEARERD_CA_FILE="+caFile), "-path", namesPath)
+	if code != 0 {
+		t.Errorf("exit code: got %d, want 0", code)
+	}
+	contains(t, text, "HTTP/1.1, TLS 1.3", "HTTP/2, TLS 1.3", "O=Acme Co", "2084-01-29")
+	for _, c := range []*connReport{r.Login.Connection, r.Upstream.Connection} {
+		if c.TLS != "TLS 1.3" || !c.Certificate.Trusted || c.Certificate.Ends.Year() != 2084 {
+			t.Errorf("got %+v, %+v", c, c.Certificate)
+		}
+	}
+
+	// A company's proxy that signs for the server: its name is the clue.
+	code, text, r = w.examine(t, env)
+	if code != 1 || r.Login.Connection == nil || r.Login.Connection.Certificate == nil || r.Login.Connection.Certificate.Trusted {
+		t.Errorf("without CA_FILE: exit code %d, %+v", code, r.Login.Connection)
+	}
+	contains(t, text, "unknown authority", "O=Acme Co, NOT trusted", "BEARERD_CA_FILE")
+}
+
+func TestCheckIsInterrupted(t *testing.T) {
+	w := newWorld(t, querysim.Options{LoginDelay: time.Minute}, nil)
+	signals := make(chan os.Signal, 1)
+	var stdout, stderr output
+	code := make(chan int, 1)
+	go func() { code <- run([]string{"check"}, w.env("vyopta"), signals, &stdout, &stderr) }()
+	eventually(t, 10*time.Second, "a login", func() bool { return w.sim.Stats().Logins == 1 })
+	signals <- os.Interrupt
+	select {
+	case c := <-code:
+		if c != exitFailed || stdout.String() != "" {
+			t.Errorf("got exit code %d and %q, want 1 and no report", c, &stdout)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("goes on")
+	}
+}
+
+// net/http reads the proxy variables of the process once, so this one runs the
+// program.
+func TestCheckNamesTheProxy(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	var connects atomic.Int64
+	via := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		connects.Add(1)
+		rw.WriteHeader(http.StatusProxyAuthRequired)
+	}))
+	defer via.Close()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "check")
+	cmd.Env = []string{
+		"BEARERD_PRESET=vyopta", "BEARERD_USERNAME=" + querysim.Username, "BEARERD_PASSWORD=" + querysim.Password,
+		"HTTPS_PROXY=http://me:pr0xy-secret@" + strings.TrimPrefix(via.URL, "http://"),
+	}
+	out, err := cmd.CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
+		t.Errorf("got %v, want exit code 1", err)
+	}
+	contains(t, string(out), fmt.Sprintf("proxy        %s\n", via.URL), "the proxy answered HTTP 407", "HTTPS_PROXY")
+	if strings.Contains(string(out), "pr0xy-secret") {
+		t.Error("the report holds the proxy's password")
+	}
+	w.checkSecrets(t, string(out))
+	if n := connects.Load(); n != 1 {
+		t.Errorf("the proxy was asked %d times, want once", n)
 	}
 }

@@ -78,6 +78,7 @@ type Config struct {
 	LogFormat string `split_words:"true" default:"auto" oneof:"auto console json" desc:"auto is console on a terminal and json elsewhere"`
 	AccessLog string `split_words:"true" default:"all" oneof:"all errors off" desc:"requests that are logged; errors are status 400 and above, aborted, and client gone"`
 
+	Origins      map[string]origin `ignored:"true"` // of each variable that has a value
 	RootCAs      *x509.CertPool    `ignored:"true"` // the system's and CA_FILE's; nil means the system's
 	Certificates []tls.Certificate `ignored:"true"` // of CLIENT_CERT_FILE; none when it is not set
 	Warnings     []string          `ignored:"true"` // one line each, for the log
@@ -145,11 +146,13 @@ func settingsOf(c *Config) []setting {
 // of a secret.
 type configError struct {
 	problems []problem
+	login    string // host that a login would go to, as far as it is known
 }
 
 type problem struct {
 	variable string // with BEARERD_; empty when it is none's
 	text     string // what is wrong; the remedy
+	askable  bool   // it is missing, and a person may be asked for it
 }
 
 // Error returns one line for each problem.
@@ -167,17 +170,19 @@ func (e *configError) Error() string {
 
 const nothingSet = `nothing is set: bearerd is configured by environment variables, for example
   BEARERD_PRESET=vyopta BEARERD_USERNAME=me@example.com BEARERD_PASSWORD_FILE=/path/to/file bearerd
+or by a file of such lines: bearerd -env-file FILE. At a terminal bearerd -preset vyopta asks for the account.
 To see it work without an account: bearerd demo. For every setting: bearerd help.`
 
 // loader reads one Config and gathers what is wrong with it.
 type loader struct {
 	env      map[string]string // the BEARERD_ variables that are not blank
+	origins  map[string]origin // of those in env
 	problems []problem
 	warnings []string
 }
 
 func (l *loader) refuse(variable, format string, args ...any) {
-	l.problems = append(l.problems, problem{variable, fmt.Sprintf(format, args...)})
+	l.problems = append(l.problems, problem{variable: variable, text: fmt.Sprintf(format, args...)})
 }
 
 func (l *loader) warn(variable, format string, args ...any) {
@@ -190,61 +195,86 @@ func (l *loader) refused(variable string) bool {
 	return slices.ContainsFunc(l.problems, func(p problem) bool { return p.variable == variable })
 }
 
-// loadConfig reads the settings from environ, lines of NAME=value as
-// [os.Environ] gives them. A blank value is the same as none; of a name that
-// comes twice the first value that is not blank counts. It opens no socket,
-// resolves no name and leaves the process's environment alone. An error is a
-// *configError with all problems.
-func loadConfig(environ []string) (Config, error) {
-	var c Config
-	l := &loader{}
-	l.readEnviron(environ, runtime.GOOS == "windows")
+// origin says where a setting's value comes from.
+type origin string
+
+const (
+	fromDefault     origin = "default"
+	fromPreset      origin = "preset"
+	fromEnvironment origin = "environment"
+	fromFile        origin = "file"  // of -env-file
+	fromFlag        origin = "flag"  // -preset
+	fromAsking      origin = "asked" // of a person at a terminal
+)
+
+// given is what one origin says: lines of NAME=value, as [os.Environ] has them.
+type given struct {
+	from  origin
+	lines []string
+}
+
+// loadConfig reads the settings from what is given. A blank value is the same
+// as none; of a name that comes twice the first value that is not blank counts.
+// It opens no socket, resolves no name and leaves the process's environment
+// alone. An error is a *configError with all problems.
+func loadConfig(all ...given) (Config, error) {
+	c := Config{Origins: make(map[string]origin)}
+	l := newLoader(all, runtime.GOOS == "windows")
 	if len(l.env) == 0 {
-		return Config{}, &configError{[]problem{{text: nothingSet}}}
+		return Config{}, &configError{problems: []problem{{text: nothingSet}}}
 	}
-	all := settingsOf(&c)
-	l.checkNames(all)
+	settings := settingsOf(&c)
+	l.checkNames(settings)
 
 	preset := presets[strings.ToLower(strings.TrimSpace(l.env["BEARERD_PRESET"]))]
-	for _, s := range all {
-		value := l.env[s.name]
+	for _, s := range settings {
+		value, from := l.env[s.name], l.origins[s.name]
 		if _, secret := s.field.Interface().(tokens.Secret); !secret {
 			// An env file written on Windows leaves a CR on every value.
 			value = strings.TrimSpace(value)
 		}
 		if value == "" {
-			value = preset.values[s.name]
+			value, from = preset.values[s.name], fromPreset
 		}
 		if value == "" {
-			value = s.def
+			value, from = s.def, fromDefault
 		}
 		if value == "" {
 			continue
 		}
+		c.Origins[s.name] = from
 		if err := s.set(value); err != nil {
 			l.refuse(s.name, "%v", err)
 		}
 	}
-	l.check(&c, preset)
+	l.validate(&c, preset)
 	c.Warnings = l.warnings
 
 	if len(l.problems) > 0 {
 		// In the order of the help; a name that is not in it comes first, as
 		// it may be the reason why another is missing.
 		order := func(p problem) int {
-			return slices.IndexFunc(all, func(s setting) bool { return s.name == p.variable })
+			return slices.IndexFunc(settings, func(s setting) bool { return s.name == p.variable })
 		}
 		slices.SortStableFunc(l.problems, func(a, b problem) int { return order(a) - order(b) })
-		return Config{}, &configError{l.problems}
+		return Config{}, &configError{l.problems, c.TokenURL.Host}
 	}
 	return c, nil
 }
 
-// readEnviron keeps the variables that are meant for bearerd. Where foldCase
-// is set, names in any case are, as the system has it so.
-func (l *loader) readEnviron(environ []string, foldCase bool) {
-	l.env = make(map[string]string)
-	for _, line := range environ {
+// newLoader returns a loader of what is given. Where foldCase is set, names in
+// any case are meant for bearerd, as the system has it so.
+func newLoader(all []given, foldCase bool) *loader {
+	l := &loader{env: make(map[string]string), origins: make(map[string]origin)}
+	for _, g := range all {
+		l.read(g, foldCase)
+	}
+	return l
+}
+
+// read keeps the variables that are meant for bearerd.
+func (l *loader) read(g given, foldCase bool) {
+	for _, line := range g.lines {
 		name, value, _ := strings.Cut(line, "=")
 		if foldCase {
 			name = strings.ToUpper(name)
@@ -258,7 +288,7 @@ func (l *loader) readEnviron(environ []string, foldCase bool) {
 			}
 			continue
 		}
-		l.env[name] = value
+		l.env[name], l.origins[name] = value, g.from
 	}
 }
 

@@ -41,7 +41,7 @@ func without(environ []string, lines ...string) []string {
 // mustLoad loads an environment that has no problem.
 func mustLoad(t *testing.T, environ []string) Config {
 	t.Helper()
-	c, err := loadConfig(environ)
+	c, err := loadConfig(given{fromEnvironment, environ})
 	if err != nil {
 		t.Fatalf("loadConfig(%q): %v", environ, err)
 	}
@@ -51,7 +51,7 @@ func mustLoad(t *testing.T, environ []string) Config {
 // problems returns the lines of the error that an environment must have.
 func problems(t *testing.T, environ []string) []string {
 	t.Helper()
-	c, err := loadConfig(environ)
+	c, err := loadConfig(given{fromEnvironment, environ})
 	if _, ok := errors.AsType[*configError](err); !ok {
 		t.Fatalf("loadConfig(%q): got %v, want a *configError", environ, err)
 	}
@@ -335,8 +335,7 @@ func TestSpaceAroundValues(t *testing.T) {
 
 // On Windows the name of a variable has no case.
 func TestNamesFoldedOnWindows(t *testing.T) {
-	l := &loader{}
-	l.readEnviron([]string{"bearerd_Upstream=x", "Bearerd_Service_Host=y"}, true)
+	l := newLoader([]given{{fromEnvironment, []string{"bearerd_Upstream=x", "Bearerd_Service_Host=y"}}}, true)
 	if want := map[string]string{"BEARERD_UPSTREAM": "x"}; !maps.Equal(l.env, want) {
 		t.Errorf("got %v, want %v", l.env, want)
 	}
@@ -405,7 +404,7 @@ func FuzzConfig(f *testing.F) {
 				}
 			}
 		}
-		c, err := loadConfig(environ)
+		c, err := loadConfig(given{fromEnvironment, environ})
 		if err == nil && (c.Upstream.Host == "" || c.TokenURL.Host == "" || len(c.Listen) == 0) {
 			t.Errorf("%q: accepted without upstream, token URL or listener", environ)
 		}

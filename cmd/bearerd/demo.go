@@ -58,7 +58,7 @@ func demo(signals <-chan os.Signal, stdout io.Writer) error {
 	}
 	defer query.close()
 
-	cfg, err := loadConfig([]string{
+	cfg, err := loadConfig(given{fromEnvironment, []string{
 		"BEARERD_PRESET=vyopta",
 		"BEARERD_TOKEN_URL=" + login.url + querysim.Vendors()[0].LoginPath,
 		"BEARERD_UPSTREAM=" + query.url,
@@ -66,7 +66,7 @@ func demo(signals <-chan os.Signal, stdout io.Writer) error {
 		"BEARERD_PASSWORD=" + querysim.Password,
 		"BEARERD_LISTEN=localhost:0",
 		"BEARERD_ADMIN_LISTEN=localhost:0",
-	})
+	}})
 	if err != nil {
 		return err
 	}

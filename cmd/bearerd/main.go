@@ -11,8 +11,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"syscall"
 )
 
@@ -28,16 +26,29 @@ func main() {
 const usage = `bearerd puts a bearer token on every request that a tool on this machine sends
 to it, and forwards it to one API. It logs in by itself, again and again.
 
-  bearerd           runs the proxy (also: bearerd serve)
-  bearerd demo      shows it at work, with nothing to set up and no account
-  bearerd help      this text
-  bearerd version   the version
+  bearerd               runs the proxy (also: bearerd serve)
+  bearerd demo          shows it at work, with nothing to set up and no account
+  bearerd check         the doctor: logs in once, asks upstream once, and reports
+                        what is set and what is wrong
+      -path /x          what to ask upstream for, instead of /
+      -json             the report for machines
+  bearerd healthcheck   asks the bearerd that runs whether it is ready
+      -wait 30s         asks again until it is, at most this long
+  bearerd help          this text
+  bearerd version       the version
+
+For serve, check and healthcheck:
+      -env-file FILE    reads settings from lines of NAME=value as well; the
+                        environment wins
+      -preset NAME      is short for BEARERD_PRESET
 
 Start with:
   BEARERD_PRESET=vyopta BEARERD_USERNAME=me@example.com BEARERD_PASSWORD_FILE=/path/to/file bearerd
   curl http://localhost:8080/cpmm/api/v1/orgs/42/metrics/names
+At a terminal, bearerd -preset vyopta asks for user name and password.
 
-Exit codes: 0 stopped by a signal, 1 failed while running, 2 bad configuration.
+Exit codes: 0 stopped by a signal, or healthy; 1 failed while running, or not
+healthy; 2 bad configuration (healthcheck: 1).
 SIGTERM and Ctrl-C let requests finish; a second one stops at once. SIGHUP reads
 the credential files again and logs in.
 
@@ -46,47 +57,38 @@ the credential files again and logs in.
 // Exit codes.
 const (
 	exitOK     = 0 // clean stop, by a signal too
-	exitFailed = 1 // runtime failure
+	exitFailed = 1 // runtime failure, or not healthy
 	exitConfig = 2 // bad configuration or command line
 )
 
 // run is the program: it returns its exit code when it has ended, by itself or
 // by a signal.
 func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
-	command := "serve"
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
+	c, err := parseCommand(args)
+	if err != nil {
+		return fail(stderr, err)
 	}
-	if strings.HasPrefix(command, "-") && !slices.Contains([]string{"-h", "-help", "--help", "-version", "--version"}, command) {
-		return fail(stderr, usageError(fmt.Sprintf("%s is not a flag of bearerd: it is configured by environment variables", command)))
-	}
-	switch command {
-	case "serve", "demo", "help", "-h", "-help", "--help", "version", "-version", "--version":
-		if len(args) > 0 {
-			return fail(stderr, usageError(fmt.Sprintf("bearerd %s takes no arguments, got %q", command, args[0])))
-		}
-	}
-	switch command {
-	case "serve":
-		return fail(stderr, serve(environ, signals, stderr))
+	from := sources{preset: c.preset, envFile: c.envFile, environ: environ}
+	switch c.name {
 	case "demo":
 		return fail(stderr, demo(signals, stdout))
-	case "help", "-h", "-help", "--help":
+	case "check":
+		return fail(stderr, check(from, c.path, c.json, signals, stdout, stderr))
+	case "healthcheck":
+		if err := healthcheck(from, c.wait, signals, stdout); err != nil {
+			_ = fail(stderr, err)
+			return exitFailed // Docker keeps 2 for itself
+		}
+		return exitOK
+	case "help":
 		fmt.Fprint(stdout, usage)
 		writeSettings(stdout)
 		return exitOK
-	case "version", "-version", "--version":
+	case "version":
 		fmt.Fprintln(stdout, "bearerd", version(), runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
 		return exitOK
 	}
-	return fail(stderr, usageError(fmt.Sprintf("unknown command %q", command)))
-}
-
-// usageError is a wrong command line.
-type usageError string
-
-func (e usageError) Error() string {
-	return string(e) + "; the commands are serve, demo, help and version (bearerd help)"
+	return fail(stderr, serve(from, signals, stderr))
 }
 
 // fail prints err, where there is one, and returns the exit code for it.
@@ -96,6 +98,9 @@ func fail(stderr io.Writer, err error) int {
 	}
 	if errors.Is(err, errSecondSignal) {
 		return exitFailed // in a hurry, and stderr may be what is stuck
+	}
+	if errors.Is(err, errNotHealthy) {
+		return exitFailed // the report has said it
 	}
 	if _, ok := errors.AsType[*configError](err); ok {
 		fmt.Fprintln(stderr, err)

@@ -79,9 +79,9 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-h"}, 0, "bearerd demo", ""},
 		{[]string{"version"}, 0, "bearerd ", ""},
 		{[]string{"serv"}, 2, "", `unknown command "serv"`},
-		{[]string{"-preset", "vyopta"}, 2, "", "environment variables"},
+		{[]string{"-preset", "vyopta"}, 2, "", "BEARERD_PASSWORD: missing"},
 		{[]string{"serv", "x"}, 2, "", `unknown command "serv"`},
-		{[]string{"demo", "-x"}, 2, "", "takes no arguments"},
+		{[]string{"demo", "-x"}, 2, "", "not defined: -x"},
 		{nil, 2, "", "bearerd demo"},
 		{[]string{"serve"}, 2, "", "BEARERD_PRESET=vyopta"},
 	} {

@@ -18,8 +18,8 @@ import (
 
 // serve runs the proxy until a signal ends it. It returns nil after a clean
 // stop.
-func serve(environ []string, signals <-chan os.Signal, stderr io.Writer) error {
-	cfg, err := loadConfig(environ)
+func serve(from sources, signals <-chan os.Signal, stderr io.Writer) error {
+	cfg, err := from.load(signals, stderr)
 	if err != nil {
 		return err
 	}
@@ -54,21 +54,29 @@ func logStart(s *service) {
 		secrets.Str(from.Name, from.From())
 	}
 	e.Dict("secrets", secrets)
-	for _, to := range []struct {
-		name string
-		url  *url.URL
-	}{{"upstream_proxy", cfg.Upstream}, {"login_proxy", cfg.TokenURL}} {
-		if via, err := http.ProxyFromEnvironment(&http.Request{URL: to.url}); err == nil && via != nil {
-			shown := *via // via itself is net/http's, which logs in to the proxy with its User
-			shown.User = nil
-			e.Str(to.name, shown.String())
-		}
+	if via := proxyFor(cfg.Upstream); via != "" {
+		e.Str("upstream_proxy", via)
+	}
+	if via := proxyFor(cfg.TokenURL); via != "" {
+		e.Str("login_proxy", via)
 	}
 	if cfg.AllowNonLoopback {
 		s.log.events.Warn().Strs("listen", addresses(s.dataListeners)).
 			Msg("BEARERD_ALLOW_NON_LOOPBACK is set: whoever can reach the data listener speaks with the account")
 	}
 	e.Msg("serving")
+}
+
+// proxyFor returns the proxy of the environment that requests to u go through,
+// without its user information; "" for none.
+func proxyFor(u *url.URL) string {
+	via, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+	if err != nil || via == nil {
+		return ""
+	}
+	shown := *via // via itself is net/http's, which logs in to the proxy with its User
+	shown.User = nil
+	return shown.String()
 }
 
 // withoutQuery is a URL fit to be logged: a query may hold what it should not.
@@ -98,6 +106,18 @@ func (c Config) login() tokens.Login {
 			DialTimeout:  c.DialTimeout,
 		}),
 	}
+}
+
+// upstreamTransport makes the transport that cfg describes.
+func (c Config) upstreamTransport() *http.Transport {
+	t := proxy.NewTransport(proxy.TransportOptions{
+		RootCAs:               c.RootCAs,
+		Certificates:          c.Certificates,
+		DialTimeout:           c.DialTimeout,
+		ResponseHeaderTimeout: c.ResponseHeaderTimeout,
+	})
+	t.OnProxyConnectResponse = tokens.ProxyConnected
+	return t
 }
 
 // tokenSource gives the proxy the manager's tokens, and its failures as the

@@ -72,14 +72,9 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 		},
 	})
 	s.proxy = proxy.New(proxy.Options{
-		Upstream: cfg.Upstream,
-		Source:   tokenSource{s.manager},
-		Transport: proxy.NewTransport(proxy.TransportOptions{
-			RootCAs:               cfg.RootCAs,
-			Certificates:          cfg.Certificates,
-			DialTimeout:           cfg.DialTimeout,
-			ResponseHeaderTimeout: cfg.ResponseHeaderTimeout,
-		}),
+		Upstream:              cfg.Upstream,
+		Source:                tokenSource{s.manager},
+		Transport:             cfg.upstreamTransport(),
 		ResponseHeaderTimeout: cfg.ResponseHeaderTimeout,
 		Hosts:                 append(hostsOf(s.dataListeners), cfg.AllowedHosts...),
 		Methods:               cfg.AllowedMethods,

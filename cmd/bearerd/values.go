@@ -100,6 +100,15 @@ func parseDuration(s string) (time.Duration, error) {
 // byteSize is a number of bytes, written 512KiB, 1MiB or 1048576.
 type byteSize int64
 
+func (n byteSize) String() string {
+	for i, suffix := range []string{"GiB", "MiB", "KiB"} {
+		if unit := byteSize(1) << (10 * (3 - i)); n >= unit && n%unit == 0 {
+			return strconv.FormatInt(int64(n/unit), 10) + suffix
+		}
+	}
+	return strconv.FormatInt(int64(n), 10)
+}
+
 func parseSize(s string) (byteSize, error) {
 	number, unit := s, int64(1)
 	for i, suffix := range []string{"KiB", "MiB", "GiB"} {

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/bearerd/bearerd/tokens"
+)
+
+// report is what check found. It holds no secret: it is made to be pasted into
+// a support ticket. The json names are what scripts rely on.
+type report struct {
+	Healthy  bool            `json:"healthy"`
+	Version  string          `json:"version"`
+	Go       string          `json:"go"`
+	Platform string          `json:"platform"`
+	Time     time.Time       `json:"time"`
+	Settings []settingReport `json:"settings"`
+	Login    *loginReport    `json:"login"`    // null: the configuration is wrong
+	Upstream *upstreamReport `json:"upstream"` // null: without a token nothing was asked
+	Problems []finding       `json:"problems"`
+}
+
+type settingReport struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Origin origin `json:"origin"`
+}
+
+type loginReport struct {
+	URL        string       `json:"url"` // without query
+	Host       string       `json:"host,omitempty"`
+	Grant      string       `json:"grant"`
+	Proxy      string       `json:"proxy,omitempty"`
+	Result     string       `json:"result"` // ok, rejected, throttled or transient
+	Status     int          `json:"status,omitempty"`
+	Cause      string       `json:"cause,omitempty"`
+	Waiting    bool         `json:"waiting,omitempty"` // nothing was sent: a secret file cannot be used
+	Duration   float64      `json:"duration_ms"`
+	Skew       *float64     `json:"clock_skew_s,omitempty"`
+	Token      *tokenReport `json:"token,omitempty"`
+	Connection *connReport  `json:"connection,omitempty"`
+
+	remedy string
+}
+
+type tokenReport struct {
+	Form     string              `json:"form"` // JWT or opaque
+	Lifetime float64             `json:"lifetime_s"`
+	Rule     tokens.Rule         `json:"expiry_rule"`
+	Claims   map[string][]string `json:"claims,omitempty"` // of claimsShown
+}
+
+type upstreamReport struct {
+	URL        string      `json:"url"` // without query
+	Proxy      string      `json:"proxy,omitempty"`
+	Status     int         `json:"status,omitempty"`
+	Code       string      `json:"code,omitempty"` // of bearerd's own answer
+	Cause      string      `json:"cause,omitempty"`
+	Duration   float64     `json:"duration_ms"`
+	Connection *connReport `json:"connection,omitempty"`
+
+	remedy string
+}
+
+type connReport struct {
+	HTTP        string      `json:"http,omitempty"`
+	TLS         string      `json:"tls,omitempty"` // version, or noTLS; empty when the handshake failed
+	Certificate *certReport `json:"certificate,omitempty"`
+}
+
+const noTLS = "none"
+
+type certReport struct {
+	Subject string    `json:"subject"`
+	Issuer  string    `json:"issuer"`
+	Ends    time.Time `json:"not_after"`
+	Trusted bool      `json:"trusted"`
+}
+
+const (
+	severityError   = "error"
+	severityWarning = "warning"
+)
+
+// finding is one thing that is wrong.
+type finding struct {
+	Severity string `json:"severity"`
+	Setting  string `json:"setting,omitempty"`
+	Problem  string `json:"problem"`
+	Remedy   string `json:"remedy,omitempty"`
+}
+
+// describeSettings lists what is set and where, with what the settings warn of.
+func (r *report) describeSettings(cfg Config) {
+	for _, s := range settingsOf(&cfg) {
+		if from, ok := cfg.Origins[s.name]; ok {
+			r.Settings = append(r.Settings, settingReport{s.name, s.shown(), from})
+		}
+	}
+	for _, w := range cfg.Warnings {
+		r.Problems = append(r.Problems, finding{Severity: severityWarning, Problem: w})
+	}
+}
+
+// shown is the setting's value as a report may hold it.
+func (s setting) shown() string {
+	switch v := s.field.Interface().(type) {
+	case tokens.Secret:
+		return "(set)"
+	case url.URL:
+		return withoutQuery(&v)
+	case []string:
+		return strings.Join(v, ",")
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+func (r *report) writeJSON(w io.Writer) {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	_ = e.Encode(r) // the reader may have gone
+}
+
+func (r *report) writeText(w io.Writer) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "bearerd check  %s  %s  %s  %s\n", r.Version, r.Go, r.Platform, r.Time.Format(time.RFC3339))
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
+	}
+
+	b.WriteString("\nSettings\n")
+	widest := 0
+	for _, s := range r.Settings {
+		widest = max(widest, len(s.Name))
+	}
+	for _, s := range r.Settings {
+		fmt.Fprintf(&b, "  %-*s  %-11s  %s\n", widest, s.Name, s.Origin, s.Value)
+	}
+
+	l := r.Login
+	fmt.Fprintf(&b, "\nLogin  POST %s\n", l.URL)
+	if l.Host != "" {
+		row("host", "%s", l.Host)
+	}
+	row("grant", "%s", l.Grant)
+	switch {
+	case l.Waiting:
+		row("result", "not made: %s", l.Cause)
+	case l.Token != nil:
+		row("result", "%s: HTTP %d, %.0f ms", l.Result, l.Status, l.Duration)
+	default:
+		row("result", "%s: %s", l.Result, l.Cause)
+	}
+	if t := l.Token; t != nil {
+		row("token", "%s, lives %v (rule %s)", t.Form, time.Duration(t.Lifetime*float64(time.Second)), t.Rule)
+		for _, name := range claimsShown {
+			if values := t.Claims[name]; len(values) > 0 {
+				row(name, "%s", strings.Join(values, ", "))
+			}
+		}
+	}
+	if l.Skew != nil {
+		row("clock", "this machine's is %s", ahead(*l.Skew))
+	}
+	writeConnection(row, l.Proxy, l.Connection)
+
+	if u := r.Upstream; u != nil {
+		fmt.Fprintf(&b, "\nUpstream  GET %s\n", u.URL)
+		if u.Code != "" {
+			row("result", "%s %s", u.Code, u.Cause)
+		} else {
+			row("result", "HTTP %d %s, %.0f ms", u.Status, http.StatusText(u.Status), u.Duration)
+		}
+		writeConnection(row, u.Proxy, u.Connection)
+	} else {
+		b.WriteString("\nUpstream  not asked: there is no token\n")
+	}
+
+	if len(r.Problems) > 0 {
+		b.WriteString("\nProblems\n")
+	}
+	for _, p := range r.Problems {
+		fmt.Fprintf(&b, "  %s: %s\n", p.Severity, p.Problem)
+		if p.Remedy != "" {
+			fmt.Fprintf(&b, "    remedy: %s\n", p.Remedy)
+		}
+	}
+	if r.Healthy {
+		b.WriteString("\nHealthy.\n")
+	} else {
+		b.WriteString("\nNot healthy.\n")
+	}
+	_, _ = io.WriteString(w, b.String()) // the reader may have gone
+}
+
+func writeConnection(row func(name, format string, args ...any), proxy string, c *connReport) {
+	if proxy != "" {
+		row("proxy", "%s", proxy)
+	}
+	switch {
+	case c == nil:
+		return
+	case c.TLS == noTLS:
+		row("connection", "%s, no TLS", c.HTTP)
+	case c.TLS != "":
+		row("connection", "%s, %s", c.HTTP, c.TLS)
+	}
+	if cert := c.Certificate; cert != nil {
+		trust := ""
+		if !cert.Trusted {
+			trust = ", NOT trusted"
+		}
+		row("certificate", "of %s", cert.Subject)
+		row("issuer", "%s%s", cert.Issuer, trust)
+		row("ends", "%s", cert.Ends.Format(time.RFC3339))
+	}
+}
+
+// ahead says how far this machine's clock is from another.
+func ahead(seconds float64) string {
+	switch {
+	case seconds > 0:
+		return fmt.Sprintf("%.0f s ahead of the login server's", seconds)
+	case seconds < 0:
+		return fmt.Sprintf("%.0f s behind the login server's", -seconds)
+	}
+	return "as the login server's"
+}

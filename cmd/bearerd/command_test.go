@@ -1,0 +1,52 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseCommand(t *testing.T) {
+	for _, test := range []struct {
+		args string
+		want command // or
+		err  string  // a part of the error
+	}{
+		{"", command{name: "serve"}, ""},
+		{"serve", command{name: "serve"}, ""},
+		{"-preset vyopta", command{name: "serve", preset: "vyopta"}, ""},
+		{"serve --preset=vyopta -env-file f", command{name: "serve", preset: "vyopta", envFile: "f"}, ""},
+		{"-env-file f check", command{name: "check", envFile: "f", path: "/"}, ""},
+		{"-env-file f check -env-file g", command{name: "check", envFile: "g", path: "/"}, ""},
+		{"check -path /a?b=c -json", command{name: "check", path: "/a?b=c", json: true}, ""},
+		{"healthcheck -wait 30s", command{name: "healthcheck", wait: 30 * time.Second}, ""},
+		{"-h", command{name: "help"}, ""},
+		{"--help", command{name: "help"}, ""},
+		{"healthcheck -h", command{name: "help"}, ""},
+		{"help", command{name: "help"}, ""},
+		{"-version", command{name: "version"}, ""},
+		{"version", command{name: "version"}, ""},
+		{"demo", command{name: "demo"}, ""},
+
+		{"serv", command{}, `unknown command "serv"`},
+		{"-x", command{}, "settings are environment variables"},
+		{"-preset", command{}, "preset"},
+		{"-preset=", command{}, "-preset has no value"},
+		{"check -path x", command{}, "must begin with a slash"},
+		{"serve -path /x", command{}, "not defined"},
+		{"check x", command{}, `"x"`},
+		{"demo -preset vyopta", command{}, "needs no settings"},
+		{"healthcheck -wait 30", command{}, "wait"},
+		{"healthcheck -wait -1s", command{}, "negative"},
+	} {
+		got, err := parseCommand(strings.Fields(test.args))
+		switch {
+		case test.err != "":
+			if err == nil || !strings.Contains(err.Error(), test.err) {
+				t.Errorf("bearerd %s: got %v, want an error with %q", test.args, err, test.err)
+			}
+		case err != nil || got != test.want:
+			t.Errorf("bearerd %s: got %+v, %v; want %+v", test.args, got, err, test.want)
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func writeFile(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "settings.env")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestEnvFile(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		want       []string // lines, or
+		wrong      []string // parts of the error
+	}{
+		{"plain", "BEARERD_PRESET=vyopta\nBEARERD_PASSWORD=a=b#c$d\\e\"f'\n", []string{"BEARERD_PRESET=vyopta", "BEARERD_PASSWORD=a=b#c$d\\e\"f'"}, nil},
+		{"comments, blank lines, no newline at the end", "# x\n\n  # y\nBEARERD_SCOPE=a b", []string{"BEARERD_SCOPE=a b"}, nil},
+		{"from Windows", "\ufeffBEARERD_SCOPE=a\r\nBEARERD_PRESET=wxp\r\n", []string{"BEARERD_SCOPE=a", "BEARERD_PRESET=wxp"}, nil},
+		{"that a shell reads", "export BEARERD_SCOPE=a\nexport\tBEARERD_PRESET=wxp", []string{"BEARERD_SCOPE=a", "BEARERD_PRESET=wxp"}, nil},
+		{"spaces about the name and the value", " BEARERD_SCOPE = a \t\n", []string{"BEARERD_SCOPE=a"}, nil},
+		{"quotes", "BEARERD_PASSWORD=' # $x\\ \"'\nBEARERD_SCOPE=\" a # 'b' \"\n", []string{"BEARERD_PASSWORD= # $x\\ \"", "BEARERD_SCOPE= a # 'b' "}, nil},
+		{"empty values", "BEARERD_SCOPE=\nBEARERD_PRESET=''\n", []string{"BEARERD_SCOPE=", "BEARERD_PRESET="}, nil},
+		{"other programs' lines", "PATH=/bin # all\nx=\"$y\"\nBEARERD_SCOPE=a\n", []string{"BEARERD_SCOPE=a"}, nil},
+		{"nothing", "", nil, nil},
+
+		{"no =", "BEARERD_PRESET vyopta", nil, []string{"line 1", "NAME=value"}},
+		{"no name", "=hidden-one", nil, []string{"line 1", "not a name"}},
+		{"odd name", "BEARERD PASSWORD=hidden-one", nil, []string{"line 1", "not a name"}},
+		{"a comment behind the value", "\nBEARERD_PASSWORD=hidden-one # hidden-two", nil, []string{"line 2", "BEARERD_PASSWORD", "single quotes"}},
+		{"an open quote", "BEARERD_PASSWORD='hidden-one", nil, []string{"line 1", "BEARERD_PASSWORD", "quote"}},
+		{"text behind a quote", "BEARERD_PASSWORD='hidden-one'two", nil, []string{"line 1", "quote"}},
+		{"an escape in double quotes", `BEARERD_PASSWORD="hidden-one\n"`, nil, []string{"line 1", "single quotes"}},
+		{"an expansion in double quotes", `BEARERD_PASSWORD="$hidden-one"`, nil, []string{"line 1", "single quotes"}},
+		{"twice", "BEARERD_SCOPE=a\nBEARERD_SCOPE=b", nil, []string{"line 2", "line 1", "BEARERD_SCOPE"}},
+		{"a NUL byte", "BEARERD_PASSWORD=hidden-one\x00", nil, []string{"line 1", "NUL"}},
+		{"UTF-16", "\xff\xfeB\x00", nil, []string{"UTF-16", "UTF-8"}},
+		{"not text at all", strings.Repeat("x", maxEnvFile+1), nil, []string{"1 MiB"}},
+		{"everything at once", "x\nBEARERD_PASSWORD='hidden-one\n", nil, []string{"line 1", "line 2"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			lines, _, err := readEnvFile(writeFile(t, test.text))
+			if test.wrong == nil {
+				if err != nil || !slices.Equal(lines, test.want) {
+					t.Errorf("got %q, %v; want %q", lines, err, test.want)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatalf("got %q, want an error", lines)
+			}
+			for _, part := range append(test.wrong, "-env-file") {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the error lacks %q: %v", part, err)
+				}
+			}
+			if strings.Contains(err.Error(), "hidden") {
+				t.Errorf("the error shows the value: %v", err)
+			}
+		})
+	}
+}
+
+func TestEnvFileThatCannotBeRead(t *testing.T) {
+	for _, path := range []string{t.TempDir(), filepath.Join(t.TempDir(), "missing.env")} {
+		if _, _, err := readEnvFile(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got %v, want an error that names it", path, err)
+		}
+	}
+}
+
+func TestEnvFileWarnsOfProxies(t *testing.T) {
+	lines, warnings, err := readEnvFile(writeFile(t, "https_proxy=http://u:hidden-one@p:1\nBEARERD_SCOPE=a"))
+	if err != nil || len(lines) != 1 || len(warnings) != 1 || !strings.Contains(warnings[0], "https_proxy") || strings.Contains(warnings[0], "hidden") {
+		t.Errorf("got %q, %q, %v; want one line and a warning that names https_proxy", lines, warnings, err)
+	}
+}
+
+// The flag wins over the environment, and that over the file.
+func TestWhoWins(t *testing.T) {
+	file := writeFile(t, "BEARERD_PRESET=wxp\nBEARERD_SCOPE=of-the-file\nBEARERD_USERNAME=me\nBEARERD_PASSWORD=hidden-one\nBEARERD_CLIENT_ID=of-the-file\n")
+	from := sources{preset: "vyopta", envFile: file, environ: []string{"BEARERD_PRESET=graphnet", "BEARERD_SCOPE=of-the-environment", "BEARERD_CLIENT_ID= ", "BEARERD_PASSWORD="}}
+	cfg, err := from.load(nil, new(output))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Preset != "vyopta" || cfg.Scope != "of-the-environment" || cfg.ClientID != "of-the-file" {
+		t.Errorf("got preset %q, scope %q, client id %q", cfg.Preset, cfg.Scope, cfg.ClientID)
+	}
+	for variable, want := range map[string]origin{
+		"BEARERD_PRESET": fromFlag, "BEARERD_SCOPE": fromEnvironment, "BEARERD_CLIENT_ID": fromFile,
+		"BEARERD_TOKEN_URL": fromPreset, "BEARERD_TOKEN_WAIT": fromDefault, "BEARERD_PASSWORD": fromFile, "BEARERD_CA_FILE": "",
+	} {
+		if got := cfg.Origins[variable]; got != want {
+			t.Errorf("%s: got origin %q, want %q", variable, got, want)
+		}
+	}
+	for _, s := range cfg.SecretSources() {
+		if s.From() != "file" {
+			t.Errorf("%s: got %q, want file", s.Name, s.From())
+		}
+	}
+}
+
+func TestProxyVariableThatIsNoURL(t *testing.T) {
+	got := proxyWarnings([]string{"HTTPS_PROXY=http://u:hidden-one@p q:3128", "http_proxy=proxy.example.com:3128", "HTTP_PROXY=http://p:3128", "NO_PROXY=%"})
+	if len(got) != 1 || !strings.HasPrefix(got[0], "HTTPS_PROXY: ") || strings.Contains(got[0], "hidden") {
+		t.Errorf("got %q, want one warning of HTTPS_PROXY", got)
+	}
+}
+
+// FuzzEnvFile looks for a panic, for a value in an error, and for a line that is
+// read otherwise than it stands.
+func FuzzEnvFile(f *testing.F) {
+	f.Add("BEARERD_PASSWORD=x\n# y\nexport BEARERD_SCOPE='a'\n")
+	f.Add("\ufeffBEARERD_PASSWORD=\"a b\"\r\nBEARERD_PASSWORD=1")
+	f.Add("BEARERD_X='\nBEARERD_Y=\"'\nBEARERD_Z=a #b")
+	path := filepath.Join(f.TempDir(), "settings.env")
+	f.Fuzz(func(t *testing.T, text string) {
+		const marker = "m4rker"
+		if strings.Contains(text, marker) {
+			t.Skip()
+		}
+		text = strings.ReplaceAll(text, "=", "="+marker)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		lines, warnings, err := readEnvFile(path)
+		said := strings.Join(warnings, "\n")
+		if err != nil {
+			said += err.Error()
+		}
+		if strings.Contains(said, marker) {
+			t.Errorf("%q: a value in %q", text, said)
+		}
+		for _, line := range lines {
+			name, value, ok := strings.Cut(line, "=")
+			if !ok || !envName.MatchString(name) || strings.ContainsAny(value, "\n\x00") {
+				t.Errorf("%q: gave %q", text, line)
+			}
+			if !strings.Contains(text, value) {
+				t.Errorf("%q: has no value %q", text, value)
+			}
+		}
+	})
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bearerd/bearerd/cmd/internal/querysim"
+)
+
+// atTerminal is a bearerd whose standard streams are a terminal.
+type atTerminal struct {
+	t      *testing.T
+	master *os.File
+	cmd    *exec.Cmd
+	exited chan struct{}
+
+	mu    sync.Mutex // guards shown
+	shown bytes.Buffer
+}
+
+func startAtTerminal(t *testing.T, w *world, args []string, env ...string) *atTerminal {
+	t.Helper()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &atTerminal{t: t, master: master, cmd: exec.Command(path, args...), exited: make(chan struct{})}
+	p.cmd.Env = env
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = terminal, terminal, terminal
+	// Its controlling terminal, so that Ctrl-C is a signal.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = terminal.Close()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for buf := make([]byte, 1024); ; {
+			n, err := master.Read(buf) // fails when the last who has the terminal has closed it
+			p.mu.Lock()
+			p.shown.Write(buf[:n])
+			p.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	go func() {
+		defer close(p.exited)
+		_ = p.cmd.Wait()
+		<-read
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+		_ = master.Close()
+		// The user name shows, as it was typed.
+		w.checkSecrets(t, strings.ReplaceAll(p.text(), querysim.Username, ""))
+	})
+	return p
+}
+
+func (p *atTerminal) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.shown.String()
+}
+
+// expect waits until text was shown n times.
+func (p *atTerminal) expect(text string, n int) {
+	p.t.Helper()
+	eventually(p.t, 20*time.Second, fmt.Sprintf("%q shown %d times in\n%s", text, n, p.text()), func() bool {
+		return strings.Count(p.text(), text) >= n
+	})
+}
+
+func (p *atTerminal) enter(text string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.master, text); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *atTerminal) exitCode() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(20 * time.Second):
+		p.t.Fatalf("bearerd goes on:\n%s", p.text())
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// passwordPrompt comes after the echo is off.
+const userPrompt, passwordPrompt = "User name for ", "Password (it does not show): "
+
+func TestAsksAtATerminal(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	env := without(w.env("vyopta"), "BEARERD_USERNAME", "BEARERD_PASSWORD", "BEARERD_PRESET")
+	p := startAtTerminal(t, w, []string{"-preset", "vyopta"}, append(env, "BEARERD_LISTEN=localhost:0", "BEARERD_ADMIN_LISTEN=localhost:0")...)
+	p.expect(userPrompt+strings.TrimPrefix(w.login.URL, "http://"), 1)
+	p.enter(querysim.Username + "\n")
+	p.expect(passwordPrompt, 1)
+	eventually(t, 10*time.Second, "the echo goes off", p.echoOff)
+	p.enter(querysim.Password + "\n")
+	p.expect("serving", 1)
+	eventually(t, 20*time.Second, "a login", func() bool { return w.sim.Stats().LoginsOK == 1 })
+	for _, want := range []string{`"USERNAME":"asked"`, `"PASSWORD":"asked"`} {
+		if !strings.Contains(p.text(), want) {
+			t.Errorf("the start-up line lacks %s:\n%s", want, p.text())
+		}
+	}
+	p.enter("\x03")
+	if code := p.exitCode(); code != 0 {
+		t.Errorf("exit code after Ctrl-C: got %d, want 0\n%s", code, p.text())
+	}
+}
+
+// echoOff reports whether the terminal hides what is typed.
+func (p *atTerminal) echoOff() bool {
+	state, err := unix.IoctlGetTermios(int(p.master.Fd()), unix.TCGETS)
+	return err == nil && state.Lflag&unix.ECHO == 0
+}
+
+func TestAsksForThePasswordAlone(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	env := without(w.env("vyopta"), "BEARERD_PASSWORD")
+	p := startAtTerminal(t, w, []string{"check"}, env...)
+	p.expect(passwordPrompt, 1)
+	eventually(t, 10*time.Second, "the echo goes off", p.echoOff)
+	p.enter("\x1b[A\n") // an arrow key
+	p.expect(passwordPrompt, 2)
+	eventually(t, 10*time.Second, "the echo goes off", p.echoOff)
+	p.enter(querysim.Password + "\n")
+	if code := p.exitCode(); code != 0 || !strings.Contains(p.text(), "Healthy.") || strings.Contains(p.text(), userPrompt) {
+		t.Errorf("exit code: got %d, want 0 and a report\n%s", code, p.text())
+	}
+	if !strings.Contains(p.text(), "BEARERD_PASSWORD                 asked") {
+		t.Errorf("the report does not say that the password was asked for:\n%s", p.text())
+	}
+}
+
+func TestAQuestionCanBeLeft(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	for name, key := range map[string]string{"Ctrl-C": "\x03", "an empty line": "\n"} {
+		t.Run(name, func(t *testing.T) {
+			p := startAtTerminal(t, w, nil, without(w.env("vyopta"), "BEARERD_PASSWORD")...)
+			p.expect(passwordPrompt, 1)
+			eventually(t, 10*time.Second, "the echo goes off", p.echoOff)
+			p.enter(key)
+			if code := p.exitCode(); code != exitFailed || !strings.Contains(p.text(), "nothing was entered") {
+				t.Errorf("exit code: got %d, want 1 and the reason\n%s", code, p.text())
+			}
+			if p.echoOff() {
+				t.Error("the terminal's echo is still off")
+			}
+		})
+	}
+	for name, key := range map[string]string{"Ctrl-C": "\x03", "Ctrl-D": "\x04", "an empty line": "\n"} {
+		t.Run("user name, "+name, func(t *testing.T) {
+			p := startAtTerminal(t, w, nil, without(w.env("vyopta"), "BEARERD_USERNAME")...)
+			p.expect(userPrompt, 1)
+			p.enter(key)
+			if code := p.exitCode(); code != exitFailed || !strings.Contains(p.text(), "nothing was entered") {
+				t.Errorf("exit code: got %d, want 1 and the reason\n%s", code, p.text())
+			}
+		})
+	}
+	if n := w.sim.Stats().Logins; n != 0 {
+		t.Errorf("got %d logins, want none", n)
+	}
+}
+
+// What asking cannot mend is said instead.
+func TestAsksOnlyWhenNothingElseIsWrong(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	p := startAtTerminal(t, w, nil, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_TOKEN_WAIT=x")...)
+	if code := p.exitCode(); code != exitConfig || strings.Contains(p.text(), passwordPrompt) ||
+		!strings.Contains(p.text(), "BEARERD_PASSWORD: missing") || !strings.Contains(p.text(), "BEARERD_TOKEN_WAIT") {
+		t.Errorf("exit code: got %d, want 2 and both problems\n%s", code, p.text())
+	}
+}
+
+func TestNeverAsksWithoutATerminal(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{nil, {"check"}} {
+		cmd := exec.Command(path, args...)
+		cmd.Env = without(w.env("vyopta"), "BEARERD_PASSWORD")
+		stdin, err := cmd.StdinPipe() // open, and with nothing in it: a question would wait
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.CombinedOutput()
+		_ = stdin.Close()
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok || exit.ExitCode() != exitConfig || !strings.Contains(string(out), "BEARERD_PASSWORD: missing") {
+			t.Errorf("bearerd %q: got %v, want exit code 2\n%s", args, err, out)
+		}
+	}
+}

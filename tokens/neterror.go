@@ -71,7 +71,7 @@ func (status proxyRefusal) Error() string {
 // describeTLS returns "" when TLS had no part in err.
 func describeTLS(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "TLS: the server's certificate is signed by an unknown authority: check the CA file"
+		return "TLS: the server's certificate is signed by an unknown authority"
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return "TLS: the server's certificate is for another host: check the URL"
@@ -107,6 +107,9 @@ func describeDNS(e *net.DNSError) string {
 // describeOp names the operation, the address and the error of the system, such
 // as "dial tcp 192.0.2.1:443: connection refused".
 func describeOp(e *net.OpError) string {
+	if inner, ok := errors.AsType[*net.OpError](e.Err); ok && e.Op == "proxyconnect" { // net/http's
+		return "the proxy: " + describeOp(inner)
+	}
 	if e.Op == "remote error" { // how crypto/tls marks an alert, whose texts are fixed
 		return "TLS: the server refused: " + e.Err.Error()
 	}

@@ -80,6 +80,9 @@ func TestProxyIsNeverRepeated(t *testing.T) {
 		find        func(*http.Request) (*url.URL, error)
 	}{
 		{"status text", "the proxy answered HTTP 407", func(*http.Request) (*url.URL, error) { return proxy, nil }},
+		{"nobody there", "the proxy: dial tcp 127.0.0.1:1: connection refused", func(*http.Request) (*url.URL, error) {
+			return url.Parse("http://u:" + passwordText + "@127.0.0.1:1")
+		}},
 		{"bad URL", "the exchange failed", func(*http.Request) (*url.URL, error) {
 			return nil, errors.New("invalid proxy http://u:" + passwordText + "@x")
 		}},
@@ -130,7 +133,7 @@ func TestNetworkErrorsAreNamed(t *testing.T) {
 		}
 	}
 
-	const ca = "TLS: the server's certificate is signed by an unknown authority: check the CA file"
+	const ca = "TLS: the server's certificate is signed by an unknown authority"
 	for _, test := range []struct {
 		name, url string
 		change    func(*tokens.Login)

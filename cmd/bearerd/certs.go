@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -124,5 +125,9 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; write the path of a PEM file", show(path), reason(err))
 	}
-	return text, nil
+	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
+		return nil, fmt.Errorf("%s is UTF-16; save it as ASCII", show(path)) // PowerShell's > writes it
+	}
+	// A BOM would hide the first certificate from package pem.
+	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
 }

@@ -131,3 +131,17 @@ func TestCertificateProblems(t *testing.T) {
 		})
 	}
 }
+
+// Windows editors put one before the text.
+func TestCAFileWithABOM(t *testing.T) {
+	one, _ := writeKeyPair(t)
+	two, _ := writeKeyPair(t)
+	path := writeFile(t, "\ufeff"+textOf(t, one)+textOf(t, two))
+	_, certs, err := readCertificates(path)
+	if err != nil || len(certs) != 2 {
+		t.Errorf("got %d certificates, %v; want 2", len(certs), err)
+	}
+	if _, _, err := readCertificates(writeFile(t, "\xff\xfe-\x00")); err == nil || !strings.Contains(err.Error(), "UTF-16") {
+		t.Errorf("UTF-16: got %v, want that it says so", err)
+	}
+}

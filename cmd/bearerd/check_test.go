@@ -97,7 +97,7 @@ func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
 		{"401", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(401) }, nil, nil, 1, []string{"HTTP 401", "BEARERD_SCOPE", "aud"}},
 		{"403", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }, nil, nil, 0, []string{"HTTP 403", "-path", "Healthy."}},
 		{"404", http.NotFound, nil, nil, 0, []string{"HTTP 404"}},
-		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, nil, nil, 0, []string{"HTTP 307"}},
+		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect) }, nil, nil, 0, []string{"HTTP 307"}},
 		{"500", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }, nil, nil, 1, []string{"HTTP 500", "upstream has a fault"}},
 		{"reset", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, nil, nil, 1, []string{"upstream_unreachable", "BEARERD_UPSTREAM"}},
 		{"no header in time", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, []string{"BEARERD_RESPONSE_HEADER_TIMEOUT=50ms"}, nil, 1, []string{"upstream_timeout", "BEARERD_RESPONSE_HEADER_TIMEOUT"}},

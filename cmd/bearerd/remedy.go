@@ -36,7 +36,7 @@ func (f loginFailure) remedy() string {
 		return "none needed: the login server is busy"
 	case has("the proxy answered HTTP 407"):
 		return "the proxy wants a login: HTTPS_PROXY=http://user:password@proxy:port (basic only)"
-	case has("the proxy answered"):
+	case has("the proxy"):
 		return "check HTTPS_PROXY, and whether the proxy permits the login server's address"
 	case has("unknown authority"):
 		return "if a company proxy signs for the server, give its root certificate by BEARERD_CA_FILE"

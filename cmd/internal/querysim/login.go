@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -24,21 +25,17 @@ const (
 // maxForm is how much of a login request is read, in bytes.
 const maxForm = 64 << 10
 
-// downPage is what a load balancer shows when the login server is away.
-const downPage = `<html>
-<head><title>503 Service Temporarily Unavailable</title></head>
-<body><center><h1>503 Service Temporarily Unavailable</h1></center></body>
-</html>
-`
-
 // answer is what a login comes to. It is made whole before any of it is sent,
 // so that a client which has its answer finds it counted.
 type answer struct {
-	result    string // as in Event.Result
-	status    int
-	mediaType string
-	challenge string // WWW-Authenticate; empty: none
-	body      []byte
+	result     string // as in Event.Result
+	status     int    // 0: no answer, a reset
+	mediaType  string
+	challenge  string // WWW-Authenticate; empty: none
+	retryAfter string // empty: none
+	location   string // empty: none
+	body       []byte
+	unsent     int // how many bytes of body are announced and not sent
 }
 
 func jsonAnswer(result string, status int, v any) answer {
@@ -65,35 +62,44 @@ func (s *Simulator) serveLogin(w http.ResponseWriter, r *http.Request) {
 	// The body is read before the delay because net/http notices a client that
 	// leaves only once its body has been read.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
-	var a answer
-	switch {
-	case !waited(r, delay):
-		a = answer{result: resultAbandoned}
-	case s.isLoginDown():
-		a = answer{result: resultUnavailable, status: http.StatusServiceUnavailable, mediaType: "text/html", body: []byte(downPage)}
-	case err != nil:
-		a = refuse(http.StatusBadRequest, "invalid_request", "The body could not be read")
-	default:
-		a = s.login(v, r, body)
+	a := answer{result: resultAbandoned}
+	if waited(r, delay) {
+		fault := s.takeLoginFault()
+		if front, ok := s.frontAnswer(fault); ok {
+			a = front
+		} else if err != nil {
+			a = refuse(http.StatusBadRequest, "invalid_request", "The body could not be read")
+		} else {
+			a = s.login(v, r, body, fault)
+		}
 	}
-	s.endLogin(a.result)
+	s.endLogin(a)
 	s.onEvent(Event{Kind: EventLogin, Vendor: v.Name, Result: a.result, Serial: serial})
 	if a.result == resultAbandoned {
+		return
+	}
+	if a.status == 0 {
+		dropConnection(w, true)
 		return
 	}
 
 	h := w.Header()
 	h.Set("Content-Type", a.mediaType)
-	h.Set("Cache-Control", "no-store")                   // RFC 6749 5.1
-	h.Set("Date", s.now().UTC().Format(http.TimeFormat)) // the simulated clock, not net/http's
-	if a.challenge != "" {
-		h.Set("WWW-Authenticate", a.challenge)
+	h.Set("Cache-Control", "no-store") // RFC 6749 5.1
+	h.Set("Date", httpDate(s.clock())) // the simulated clock, not net/http's
+	h.Set("Content-Length", strconv.Itoa(len(a.body)))
+	for name, value := range map[string]string{"WWW-Authenticate": a.challenge, "Retry-After": a.retryAfter, "Location": a.location} {
+		if value != "" {
+			h.Set(name, value)
+		}
 	}
 	if a.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", http.MethodPost)
 	}
 	w.WriteHeader(a.status)
-	_, _ = w.Write(a.body) // the client may have gone
+	// The client may have gone. net/http closes a connection on which less was
+	// sent than announced.
+	_, _ = w.Write(a.body[:len(a.body)-a.unsent])
 }
 
 // waited waits for d and reports whether the client waited too.
@@ -117,34 +123,30 @@ func (s *Simulator) beginLogin() (serial int, delay time.Duration) {
 	s.stats.Logins++
 	s.loginsUnderWay++
 	s.stats.LoginsAtOnce = max(s.stats.LoginsAtOnce, s.loginsUnderWay)
-	return s.stats.Logins, s.loginDelay
+	return s.stats.Logins, s.faults.LoginDelay
 }
 
-func (s *Simulator) endLogin(result string) {
+func (s *Simulator) endLogin(a answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loginsUnderWay--
-	switch result {
-	case resultOK:
+	switch {
+	case a.result == resultOK:
 		s.stats.LoginsOK++
-	case resultUnavailable:
-		s.stats.LoginsUnavailable++
-	case resultAbandoned:
+	case a.result == resultAbandoned:
 		s.stats.LoginsAbandoned++
-	default:
+	case a.status >= 500:
+		s.stats.LoginsUnavailable++
+	case a.status >= 400:
 		s.stats.LoginsRefused++
+	default:
+		s.stats.LoginsFaulty++
 	}
-}
-
-func (s *Simulator) isLoginDown() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.loginDown
 }
 
 // login judges one request: first what HTTP carries, then the form, the
 // client, the user. No answer repeats what the request said.
-func (s *Simulator) login(v Vendor, r *http.Request, body []byte) answer {
+func (s *Simulator) login(v Vendor, r *http.Request, body []byte, fault LoginFault) answer {
 	if v.LoginHost != "" && !strings.EqualFold(r.Host, v.LoginHost) {
 		return refuse(http.StatusMisdirectedRequest, resultMisdirected, "The Host header must be "+v.LoginHost)
 	}
@@ -183,19 +185,23 @@ func (s *Simulator) login(v Vendor, r *http.Request, body []byte) answer {
 	}
 	subject := v.ClientID
 	if grant == grantPassword {
-		if a, ok := s.checkUser(v, form); !ok {
+		if a, ok := s.checkUser(v, form, fault); !ok {
 			return a
 		}
 		subject = s.username
+	} else if fault == LoginRejected {
+		return refuse(http.StatusUnauthorized, "invalid_client", invalidClient)
 	}
-	return s.grant(v, subject)
+	return spoil(s.grant(v, subject, fault), fault)
 }
+
+const invalidClient = "Invalid client or Invalid client credentials"
 
 // checkClient authenticates the client by the form or, if it has a secret, by
 // HTTP basic (RFC 6749 2.3.1). A public client must name itself in the form,
 // as its vendor documents.
 func checkClient(v Vendor, authorization []string, form url.Values) (answer, bool) {
-	invalid := refuse(http.StatusUnauthorized, "invalid_client", "Invalid client or Invalid client credentials")
+	invalid := refuse(http.StatusUnauthorized, "invalid_client", invalidClient)
 	if len(authorization) == 0 {
 		ok := form.Get("client_id") == v.ClientID && (v.ClientSecret == "" || form.Get("client_secret") == v.ClientSecret)
 		return invalid, ok
@@ -228,49 +234,66 @@ func basicAuth(header string) (id, secret string, ok bool) {
 	return id, secret, err1 == nil && err2 == nil
 }
 
-func (s *Simulator) checkUser(v Vendor, form url.Values) (answer, bool) {
+func (s *Simulator) checkUser(v Vendor, form url.Values, fault LoginFault) (answer, bool) {
 	for _, name := range []string{"username", "password"} {
 		if form.Get(name) == "" {
 			return refuse(http.StatusBadRequest, "invalid_request", "Missing form parameter: "+name), false
 		}
 	}
+	a := refuse(v.refusedStatus, "invalid_grant", "Invalid user credentials")
+	if form.Get("username") != s.username {
+		return a, false
+	}
 	s.mu.Lock()
-	ok := form.Get("username") == s.username && form.Get("password") == s.password
-	s.mu.Unlock()
-	return refuse(v.refusedStatus, "invalid_grant", "Invalid user credentials"), ok
+	defer s.mu.Unlock()
+	return a, form.Get("password") == s.password && fault != LoginRejected
 }
 
 // keycloakAnswer is in the order of the vendors' example. Of the two
 // spellings they document, not-before-policy is the one a Keycloak sends.
 type keycloakAnswer struct {
 	AccessToken      string `json:"access_token"`
-	ExpiresIn        int    `json:"expires_in"`         // seconds
-	RefreshExpiresIn int    `json:"refresh_expires_in"` // seconds
-	RefreshToken     string `json:"refresh_token"`      // sent, but no grant takes it
+	ExpiresIn        any    `json:"expires_in,omitempty"` // seconds
+	RefreshExpiresIn int    `json:"refresh_expires_in"`   // seconds
+	RefreshToken     string `json:"refresh_token"`        // sent, but no grant takes it
 	TokenType        string `json:"token_type"`
 	NotBeforePolicy  int64  `json:"not-before-policy"` // Unix time
 	SessionState     string `json:"session_state"`
 	Scope            string `json:"scope"`
 }
 
-// bareAnswer says nothing of expiry: only the token's claims do.
+// bareAnswer says nothing of expiry, unless a fault makes it: only the token's
+// claims do.
 type bareAnswer struct {
 	AccessToken  string  `json:"access_token"`
 	TokenType    string  `json:"token_type"`
+	ExpiresIn    any     `json:"expires_in,omitempty"`
 	RefreshToken *string `json:"refresh_token"` // always null
 }
 
-func (s *Simulator) grant(v Vendor, subject string) answer {
-	t, err := s.tokens.issue(v, subject, s.now())
+func (s *Simulator) grant(v Vendor, subject string, fault LoginFault) answer {
+	now := s.clock()
+	t, err := s.tokens.issue(v, subject, now, fault)
 	if err != nil {
 		return refuse(http.StatusInternalServerError, "server_error", "")
 	}
+	seconds := int(t.ends.Sub(now) / time.Second)
+	var expiresIn any
+	switch fault {
+	case LoginNoExpiresIn, LoginNoIssuedAt, LoginOpaque:
+	case LoginTextExpiresIn:
+		expiresIn = strconv.Itoa(seconds)
+	default:
+		if v.keycloak {
+			expiresIn = seconds
+		}
+	}
 	if !v.keycloak {
-		return jsonAnswer(resultOK, http.StatusOK, bareAnswer{AccessToken: t.access, TokenType: "Bearer"})
+		return jsonAnswer(resultOK, http.StatusOK, bareAnswer{AccessToken: t.access, TokenType: "Bearer", ExpiresIn: expiresIn})
 	}
 	return jsonAnswer(resultOK, http.StatusOK, keycloakAnswer{
 		AccessToken:      t.access,
-		ExpiresIn:        int(s.tokens.lifetime / time.Second),
+		ExpiresIn:        expiresIn,
 		RefreshExpiresIn: int(refreshLifetime / time.Second),
 		RefreshToken:     t.refresh,
 		TokenType:        "bearer",

@@ -128,7 +128,7 @@ type listQuery struct {
 }
 
 func (s *Simulator) serveList(w http.ResponseWriter, r *http.Request, org int64, k kind) {
-	q, err := parseListQuery(r.URL.RawQuery, k, defaultWindow(s.now()))
+	q, err := parseListQuery(r.URL.RawQuery, k, defaultWindow(s.clock()))
 	if err != nil {
 		badRequest(w, err)
 		return

@@ -40,18 +40,19 @@ const (
 type Event struct {
 	Kind   EventKind
 	Vendor string // of a login: as in Vendor.Name
-	Result string // of a login: "ok", an OAuth error code, or another single word such as "unavailable"
+	Result string // of a login: "ok", an OAuth error code, the name of a fault, or another single word such as "unavailable"
 	Serial int    // counts the events of this kind, from 1; a login is numbered as it arrives
 	Tokens int    // of a revocation: how many tokens were live
 }
 
 // Stats count what happened since the start. Logins are OK, refused,
-// unavailable, abandoned or still under way.
+// unavailable, faulty, abandoned or still under way.
 type Stats struct {
 	Logins            int `json:"logins"`             // requests to a login path, whatever became of them
 	LoginsOK          int `json:"logins_ok"`          // answered with a token
 	LoginsRefused     int `json:"logins_refused"`     // answered 4xx
-	LoginsUnavailable int `json:"logins_unavailable"` // answered 503
+	LoginsUnavailable int `json:"logins_unavailable"` // answered 5xx
+	LoginsFaulty      int `json:"logins_faulty"`      // spoiled by a fault: 2xx or 3xx without a good token, or no answer
 	LoginsAbandoned   int `json:"logins_abandoned"`   // the client left during the login delay
 	LoginsAtOnce      int `json:"logins_at_once"`     // the most that were ever under way together
 	Queries           int `json:"queries"`            // requests to the Query Service, or to what RequireToken guards
@@ -73,8 +74,7 @@ type Simulator struct {
 
 	mu             sync.Mutex // guards what follows
 	password       string
-	loginDelay     time.Duration
-	loginDown      bool
+	faults         Faults
 	loginsUnderWay int
 	stats          Stats
 }
@@ -106,13 +106,13 @@ func New(o Options) (*Simulator, error) {
 		return nil, err
 	}
 	return &Simulator{
-		username:   o.Username,
-		now:        o.Now,
-		onEvent:    o.OnEvent,
-		tokens:     tokens,
-		data:       data{seed: o.Seed},
-		password:   Password,
-		loginDelay: o.LoginDelay,
+		username: o.Username,
+		now:      o.Now,
+		onEvent:  o.OnEvent,
+		tokens:   tokens,
+		data:     data{seed: o.Seed},
+		password: Password,
+		faults:   Faults{LoginDelay: o.LoginDelay},
 	}, nil
 }
 
@@ -127,22 +127,26 @@ func (s *Simulator) SetPassword(p string) {
 func (s *Simulator) SetLoginDelay(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.loginDelay = d
+	s.faults.LoginDelay = d
 }
 
 // SetLoginDown makes the login servers answer 503 with an HTML page and no
-// Retry-After, as a load balancer with nothing behind it does, or ends that.
-// It applies to logins under way too.
+// Retry-After, as a load balancer with nothing behind it does, or ends that:
+// it sets the fault LoginDown. It applies to logins under way too.
 func (s *Simulator) SetLoginDown(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.loginDown = down
+	if down {
+		s.faults.Login, s.faults.LoginNext = LoginDown, 0
+	} else if s.faults.Login == LoginDown {
+		s.faults.Login, s.faults.LoginNext = "", 0
+	}
 }
 
 // Revoke ends every token issued so far, at once, and returns how many were
 // live.
 func (s *Simulator) Revoke() int {
-	n := s.tokens.revoke(s.now())
+	n := s.tokens.revoke(s.clock())
 	s.mu.Lock()
 	s.stats.Revocations++
 	s.stats.Revoked += n

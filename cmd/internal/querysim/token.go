@@ -48,7 +48,11 @@ type tokenStore struct {
 	// emptied at each login. What it says of a token that is no longer in live
 	// does not matter.
 	verified map[[sha256.Size]byte]string
+	// last is the latest JWT of each subject at each vendor, for LoginSameToken.
+	last map[subjectAt]issued
 }
+
+type subjectAt struct{ vendor, subject string }
 
 func newTokenStore(lifetime time.Duration) (*tokenStore, error) {
 	// ES256, because an RSA key takes up to a second to make.
@@ -68,13 +72,28 @@ func newTokenStore(lifetime time.Duration) (*tokenStore, error) {
 		),
 		live:     map[string]time.Time{},
 		verified: map[[sha256.Size]byte]string{},
+		last:     map[subjectAt]issued{},
 	}, nil
 }
 
-type issued struct{ access, refresh, session string }
+type issued struct {
+	id                       string // in live
+	access, refresh, session string
+	ends                     time.Time
+}
 
-// issue makes a token for subject that is live from now for one lifetime.
-func (ts *tokenStore) issue(v Vendor, subject string, now time.Time) (issued, error) {
+// opaquePrefix begins every token that is no JWT, and no jti: the text of such
+// a token is its id in live, and to know the jti of a JWT must open nothing.
+const opaquePrefix = "opaque-"
+
+// issue makes a token for subject that is live from now for one lifetime, in
+// the form that fault gives it.
+func (ts *tokenStore) issue(v Vendor, subject string, now time.Time, fault LoginFault) (issued, error) {
+	if fault == LoginSameToken {
+		if t, ok := ts.again(v, subject, now); ok {
+			return t, nil
+		}
+	}
 	id := rand.Text()
 	c := claims{
 		RegisteredClaims: jwt.RegisteredClaims{
@@ -87,7 +106,10 @@ func (ts *tokenStore) issue(v Vendor, subject string, now time.Time) (issued, er
 		Type:            "Bearer",
 		AuthorizedParty: v.ClientID,
 	}
-	var t issued
+	if fault == LoginNoIssuedAt {
+		c.IssuedAt = nil
+	}
+	t := issued{id: id, ends: now.Add(ts.lifetime)}
 	var err error
 	if v.keycloak {
 		t.session = rand.Text()
@@ -104,7 +126,10 @@ func (ts *tokenStore) issue(v Vendor, subject string, now time.Time) (issued, er
 		c.Audience = jwt.ClaimStrings{"query-service"}
 		c.APIs = []string{"/cpmm/api/v1"}
 	}
-	if t.access, err = ts.sign(c); err != nil {
+	if fault == LoginOpaque {
+		t.id = opaquePrefix + id
+		t.access = t.id
+	} else if t.access, err = ts.sign(c); err != nil {
 		return issued{}, err
 	}
 
@@ -112,8 +137,21 @@ func (ts *tokenStore) issue(v Vendor, subject string, now time.Time) (issued, er
 	defer ts.mu.Unlock()
 	maps.DeleteFunc(ts.live, func(_ string, ends time.Time) bool { return !now.Before(ends) })
 	clear(ts.verified)
-	ts.live[id] = now.Add(ts.lifetime)
+	ts.live[t.id] = t.ends
+	if fault != LoginNoIssuedAt && fault != LoginOpaque {
+		ts.last[subjectAt{v.Name, subject}] = t
+	}
 	return t, nil
+}
+
+// again returns the last JWT of subject at v, if it has a second to live: less
+// would be an expires_in of 0.
+func (ts *tokenStore) again(v Vendor, subject string, now time.Time) (issued, bool) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.last[subjectAt{v.Name, subject}]
+	_, live := ts.live[t.id]
+	return t, live && t.ends.Sub(now) >= time.Second
 }
 
 func (ts *tokenStore) sign(c claims) (string, error) {
@@ -130,7 +168,9 @@ func (ts *tokenStore) good(text string, now time.Time) bool {
 	ts.mu.Lock()
 	id, ok := ts.verified[hash]
 	ts.mu.Unlock()
-	if !ok {
+	if !ok && strings.HasPrefix(text, opaquePrefix) {
+		id = text
+	} else if !ok {
 		var c claims
 		_, err := ts.parser.ParseWithClaims(text, &c, func(*jwt.Token) (any, error) { return &ts.key.PublicKey, nil })
 		if err != nil {
@@ -168,8 +208,13 @@ func (ts *tokenStore) revoke(now time.Time) int {
 // is answered 401 (RFC 6750 3) and does not reach next.
 func (s *Simulator) RequireToken(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		skew := s.Faults().Skew
+		now := s.now().Add(skew)
+		if skew != 0 {
+			w.Header().Set("Date", httpDate(now)) // without it net/http's is right
+		}
 		text, wellFormed := bearerToken(r.Header)
-		good := wellFormed && s.tokens.good(text, s.now())
+		good := wellFormed && s.tokens.good(text, now)
 		s.countQuery(wellFormed, good)
 		if good {
 			next.ServeHTTP(w, r)

@@ -24,7 +24,7 @@ var b64 = base64.RawURLEncoding
 
 // parts decodes a JWT and verifies its ES256 signature (RFC 7515 A.3), with
 // nothing but the standard library.
-func parts(t *testing.T, token string, key *ecdsa.PublicKey) (header, claims map[string]any) {
+func parts(t testing.TB, token string, key *ecdsa.PublicKey) (header, claims map[string]any) {
 	t.Helper()
 	p := strings.Split(token, ".")
 	if len(p) != 3 {

@@ -44,6 +44,19 @@ const (
 	LoginSameToken     LoginFault = "same-token"
 )
 
+// QueryFault is a way in which the Query Service misbehaves, like [LoginFault].
+// It meets every request, whether its token is good or not.
+type QueryFault string
+
+const (
+	QueryUnauthorizedEarly QueryFault = "401-early"
+	QueryUnauthorizedLate  QueryFault = "401-late"
+	QueryStatus            QueryFault = "status"
+	QueryReset             QueryFault = "reset"
+	QueryCut               QueryFault = "cut"
+	QueryStale             QueryFault = "stale"
+)
+
 // faultRow describes one fault.
 type faultRow struct {
 	name, meaning string
@@ -99,20 +112,44 @@ var loginFaults = []faultRow{
 	{string(LoginSameToken), "the token of the last login again, as long as it has a second to live", nil},
 }
 
+var queryFaults = []faultRow{
+	{string(QueryUnauthorizedEarly), "401 before the body is read; the connection closes", nil},
+	{string(QueryUnauthorizedLate), "401 once the body is read", nil},
+	{string(QueryStatus), "this status with a JSON error", statusArgument},
+	{string(QueryReset), "connection reset before any answer", nil},
+	{string(QueryCut), "200, and the connection closed in the middle of the body", nil},
+	{string(QueryStale), "each connection good for one request from now on: the next one finds it closed, without an answer", nil},
+}
+
 // LoginFaults returns all login faults, without arguments.
 func LoginFaults() []LoginFault { return faultNames[LoginFault](loginFaults) }
+
+// QueryFaults returns all query faults, without arguments.
+func QueryFaults() []QueryFault { return faultNames[QueryFault](queryFaults) }
 
 // With returns f with an argument in place of the one chosen for it.
 // [Simulator.SetFaults] judges whether it fits.
 func (f LoginFault) With(argument string) LoginFault { return f + "=" + LoginFault(argument) }
 
+// With returns f with an argument in place of the one chosen for it.
+// [Simulator.SetFaults] judges whether it fits.
+func (f QueryFault) With(argument string) QueryFault { return f + "=" + QueryFault(argument) }
+
 // Meaning says in a few words what f does, and what argument it takes.
 func (f LoginFault) Meaning() string { return meaning(loginFaults, string(f)) }
+
+// Meaning says in a few words what f does, and what argument it takes.
+func (f QueryFault) Meaning() string { return meaning(queryFaults, string(f)) }
 
 // split returns the name and the argument of a fault that was checked.
 func (f LoginFault) split() (LoginFault, string) {
 	row, arg, _ := findFault(loginFaults, string(f))
 	return LoginFault(row.name), arg
+}
+
+func (f QueryFault) split() (QueryFault, string) {
+	row, arg, _ := findFault(queryFaults, string(f))
+	return QueryFault(row.name), arg
 }
 
 func faultNames[F ~string](table []faultRow) []F {
@@ -162,6 +199,10 @@ type Faults struct {
 	LoginNext  int           // how many logins meet it, after which it is gone; 0: all
 	LoginDelay time.Duration // how long each login takes
 
+	Query      QueryFault    // what requests to the Query Service meet, or to what RequireToken guards
+	QueryNext  int           // as LoginNext; the first request of a connection, which QueryStale spares, does not count
+	QueryDelay time.Duration // how long each request waits before it is looked at
+
 	// Skew is what the clock of all servers is ahead of Options.Now. It shifts
 	// their Date headers, iat and exp, and what the Query Service takes for expired.
 	Skew time.Duration
@@ -171,17 +212,20 @@ func (f Faults) check() error {
 	if _, _, err := findFault(loginFaults, string(f.Login)); err != nil {
 		return fmt.Errorf("login %w", err)
 	}
-	if f.LoginNext < 0 {
+	if _, _, err := findFault(queryFaults, string(f.Query)); err != nil {
+		return fmt.Errorf("query %w", err)
+	}
+	if f.LoginNext < 0 || f.QueryNext < 0 {
 		return errors.New("how many requests meet a fault: give 0 or more")
 	}
-	if f.LoginDelay < 0 {
+	if f.LoginDelay < 0 || f.QueryDelay < 0 {
 		return errors.New("delay: give 0 or more")
 	}
 	return nil
 }
 
 // SetFaults replaces all faults at once. They meet the requests that arrive
-// from now on and, but for the delay, those that wait for a delay now. It
+// from now on and, but for the delays, those that wait for a delay now. It
 // reports an error, and changes nothing, if there is no such fault or an
 // argument does not fit.
 func (s *Simulator) SetFaults(f Faults) error {
@@ -192,7 +236,7 @@ func (s *Simulator) SetFaults(f Faults) error {
 }
 
 // Faults returns what is set now: a fault that has met all its requests is
-// gone, and LoginNext is what is left.
+// gone, and LoginNext and QueryNext are what is left.
 func (s *Simulator) Faults() Faults {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -213,6 +257,12 @@ func (s *Simulator) changeFaults(change func(*Faults) error) error {
 	}
 	if f.Login == "" {
 		f.LoginNext = 0
+	}
+	if f.Query == "" {
+		f.QueryNext = 0
+	}
+	if f.Query != s.faults.Query {
+		clear(s.used)
 	}
 	s.faults = f
 	return nil

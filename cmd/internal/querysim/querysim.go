@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -56,8 +57,9 @@ type Stats struct {
 	LoginsAbandoned   int `json:"logins_abandoned"`   // the client left during the login delay
 	LoginsAtOnce      int `json:"logins_at_once"`     // the most that were ever under way together
 	Queries           int `json:"queries"`            // requests to the Query Service, or to what RequireToken guards
-	Unauthorized      int `json:"unauthorized"`       // of them, answered 401
-	WithoutToken      int `json:"without_token"`      // of those, with no Authorization header or a malformed one
+	QueriesFaulty     int `json:"queries_faulty"`     // of them, met by a fault
+	Unauthorized      int `json:"unauthorized"`       // of the queries, answered 401
+	WithoutToken      int `json:"without_token"`      // of the queries, with no Authorization header or a malformed one
 	Revocations       int `json:"revocations"`        // calls of Revoke
 	Revoked           int `json:"revoked"`            // live tokens these ended
 }
@@ -75,6 +77,7 @@ type Simulator struct {
 	mu             sync.Mutex // guards what follows
 	password       string
 	faults         Faults
+	used           map[net.Addr]bool // the connections that QueryStale has spared, until it ends
 	loginsUnderWay int
 	stats          Stats
 }
@@ -113,6 +116,7 @@ func New(o Options) (*Simulator, error) {
 		data:     data{seed: o.Seed},
 		password: Password,
 		faults:   Faults{LoginDelay: o.LoginDelay},
+		used:     map[net.Addr]bool{},
 	}, nil
 }
 

@@ -208,6 +208,9 @@ func (ts *tokenStore) revoke(now time.Time) int {
 // is answered 401 (RFC 6750 3) and does not reach next.
 func (s *Simulator) RequireToken(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !waited(r, s.beginQuery()) {
+			return
+		}
 		skew := s.Faults().Skew
 		now := s.now().Add(skew)
 		if skew != 0 {
@@ -215,18 +218,23 @@ func (s *Simulator) RequireToken(next http.Handler) http.Handler {
 		}
 		text, wellFormed := bearerToken(r.Header)
 		good := wellFormed && s.tokens.good(text, now)
-		s.countQuery(wellFormed, good)
-		if good {
+		fault := s.judgeQuery(r, wellFormed, good)
+		switch {
+		case fault != "":
+			misbehave(w, r, fault)
+		case good:
 			next.ServeHTTP(w, r)
-			return
+		case wellFormed:
+			unauthorized(w, "The token is not known, has expired or was revoked")
+		default:
+			unauthorized(w, "One Authorization header is required: Bearer, one space, the token")
 		}
-		description := "The token is not known, has expired or was revoked"
-		if !wellFormed {
-			description = "One Authorization header is required: Bearer, one space, the token"
-		}
-		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="query-service", error="invalid_token", error_description=%q`, description))
-		writeJSON(w, http.StatusUnauthorized, errorBody{Error: "invalid_token", Description: description})
 	})
+}
+
+func unauthorized(w http.ResponseWriter, description string) {
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="query-service", error="invalid_token", error_description=%q`, description))
+	writeJSON(w, http.StatusUnauthorized, errorBody{Error: "invalid_token", Description: description})
 }
 
 // bearerToken returns the token of h and whether there is one, in form. The
@@ -238,16 +246,4 @@ func bearerToken(h http.Header) (string, bool) {
 	}
 	text, ok := strings.CutPrefix(values[0], "Bearer ")
 	return text, ok && text != "" && !strings.ContainsAny(text, " \t,")
-}
-
-func (s *Simulator) countQuery(wellFormed, good bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.Queries++
-	if !good {
-		s.stats.Unauthorized++
-	}
-	if !wellFormed {
-		s.stats.WithoutToken++
-	}
 }

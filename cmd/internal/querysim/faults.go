@@ -204,8 +204,14 @@ type Faults struct {
 	QueryDelay time.Duration // how long each request waits before it is looked at
 
 	// Skew is what the clock of all servers is ahead of Options.Now. It shifts
-	// their Date headers, iat and exp, and what the Query Service takes for expired.
+	// their Date headers, iat and exp, what the Query Service takes for expired,
+	// and the end of a lock.
 	Skew time.Duration
+
+	// BruteForceLock makes the login servers that are Keycloaks lock the account
+	// after failed logins as a Keycloak's brute-force detection does by default.
+	// To turn it off forgets all failures.
+	BruteForceLock bool
 }
 
 func (f Faults) check() error {
@@ -260,6 +266,9 @@ func (s *Simulator) changeFaults(change func(*Faults) error) error {
 	}
 	if f.Query == "" {
 		f.QueryNext = 0
+	}
+	if !f.BruteForceLock {
+		clear(s.locks)
 	}
 	if f.Query != s.faults.Query {
 		clear(s.used)

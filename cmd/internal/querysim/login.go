@@ -20,6 +20,7 @@ const (
 	resultMisdirected      = "misdirected"
 	resultMethodNotAllowed = "method_not_allowed"
 	resultMediaType        = "unsupported_media_type"
+	resultLocked           = "locked"
 )
 
 // maxForm is how much of a login request is read, in bytes.
@@ -142,6 +143,9 @@ func (s *Simulator) endLogin(a answer) {
 	default:
 		s.stats.LoginsFaulty++
 	}
+	if a.result == resultLocked {
+		s.stats.LoginsLocked++
+	}
 }
 
 // login judges one request: first what HTTP carries, then the form, the
@@ -244,9 +248,26 @@ func (s *Simulator) checkUser(v Vendor, form url.Values, fault LoginFault) (answ
 	if form.Get("username") != s.username {
 		return a, false
 	}
+	now := s.clock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return a, form.Get("password") == s.password && fault != LoginRejected
+	ok := form.Get("password") == s.password && fault != LoginRejected
+	if !v.keycloak || !s.faults.BruteForceLock {
+		return a, ok
+	}
+	lock := s.locks[v.Name]
+	switch {
+	case lock.locked(now):
+		// Nothing but the status tells it from a wrong password.
+		a.status, a.result = http.StatusBadRequest, resultLocked
+		return a, false
+	case ok:
+		lock = bruteForceLock{}
+	case lock.fail(now):
+		s.stats.Lockouts++
+	}
+	s.locks[v.Name] = lock
+	return a, ok
 }
 
 // keycloakAnswer is in the order of the vendors' example. Of the two

@@ -56,6 +56,8 @@ type Stats struct {
 	LoginsFaulty      int `json:"logins_faulty"`      // spoiled by a fault: 2xx or 3xx without a good token, or no answer
 	LoginsAbandoned   int `json:"logins_abandoned"`   // the client left during the login delay
 	LoginsAtOnce      int `json:"logins_at_once"`     // the most that were ever under way together
+	LoginsLocked      int `json:"logins_locked"`      // of those refused, because the account was locked
+	Lockouts          int `json:"lockouts"`           // how often the account was locked
 	Queries           int `json:"queries"`            // requests to the Query Service, or to what RequireToken guards
 	QueriesFaulty     int `json:"queries_faulty"`     // of them, met by a fault
 	Unauthorized      int `json:"unauthorized"`       // of the queries, answered 401
@@ -77,7 +79,8 @@ type Simulator struct {
 	mu             sync.Mutex // guards what follows
 	password       string
 	faults         Faults
-	used           map[net.Addr]bool // the connections that QueryStale has spared, until it ends
+	locks          map[string]bruteForceLock // by the vendor's name
+	used           map[net.Addr]bool         // the connections that QueryStale has spared, until it ends
 	loginsUnderWay int
 	stats          Stats
 }
@@ -116,6 +119,7 @@ func New(o Options) (*Simulator, error) {
 		data:     data{seed: o.Seed},
 		password: Password,
 		faults:   Faults{LoginDelay: o.LoginDelay},
+		locks:    map[string]bruteForceLock{},
 		used:     map[net.Addr]bool{},
 	}, nil
 }

@@ -174,20 +174,6 @@ func (s *Simulator) Stats() Stats {
 	return s.stats
 }
 
-// ControlHandler lets a person or a test steer the simulator over HTTP, on a
-// listener of its own: POST /revoke revokes every token, GET /stats returns
-// [Stats] as JSON.
-func (s *Simulator) ControlHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /revoke", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]int{"revoked": s.Revoke()})
-	})
-	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, s.Stats())
-	})
-	return mux
-}
-
 // errorBody is the JSON of every error, in the shape of RFC 6749 5.2.
 type errorBody struct {
 	Error       string `json:"error"`

@@ -37,6 +37,7 @@ type config struct {
 	loginListen, queryListen, controlListen string
 	passwordFile                            string
 	options                                 querysim.Options
+	faults                                  querysim.Faults
 }
 
 // run serves until ctx ends and returns the exit code: 0 after a clean stop, 1
@@ -47,12 +48,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.StringVar(&c.loginListen, "login-listen", "127.0.0.1:8081", "`address` of the login servers; port 0 picks a free one")
 	flags.StringVar(&c.queryListen, "query-listen", "127.0.0.1:8082", "`address` of the Query Service")
-	flags.StringVar(&c.controlListen, "control-listen", "127.0.0.1:8083", "`address` of POST /revoke and GET /stats; open to whoever reaches it")
+	flags.StringVar(&c.controlListen, "control-listen", "127.0.0.1:8083", "`address` of POST /revoke, GET /stats and /faults, which GET shows, POST changes and DELETE ends; open to whoever reaches it")
 	flags.DurationVar(&c.options.Lifetime, "lifetime", 300*time.Second, "how long a token lives, in whole seconds")
-	flags.DurationVar(&c.options.LoginDelay, "login-delay", 0, "how long each login takes")
 	flags.Uint64Var(&c.options.Seed, "seed", 0, "`number` that the made-up data comes from")
 	flags.StringVar(&c.options.Username, "username", querysim.Username, "`name` of the account")
 	flags.StringVar(&c.passwordFile, "password-file", "", "`file` with the account's password; without it, a fixed one that is no secret")
+	for _, s := range querysim.FaultSettings() {
+		set := func(text string) error { return s.Set(&c.faults, text) }
+		if s.Switch {
+			flags.BoolFunc(s.Name, s.Usage, set)
+		} else {
+			flags.Func(s.Name, s.Usage, set)
+		}
+	}
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
@@ -92,6 +100,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func newSimulator(c config) (*querysim.Simulator, error) {
 	sim, err := querysim.New(c.options)
 	if err != nil {
+		return nil, err
+	}
+	if err := sim.SetFaults(c.faults); err != nil {
 		return nil, err
 	}
 	if c.passwordFile != "" {
@@ -179,7 +190,8 @@ func urlOf(l net.Listener) string {
 // for each preset.
 func guide(c config, login, query, control string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "login servers: %s\nQuery Service: %s\ncontrol:       %s (POST /revoke, GET /stats)\n\n", login, query, control)
+	fmt.Fprintf(&b, "login servers: %s\nQuery Service: %s\ncontrol:       %s (POST /revoke, GET /stats, POST /faults)\n\n", login, query, control)
+	b.WriteString("To make them misbehave, post a form of the flags that querysim -h tells of to /faults; DELETE /faults ends it.\n")
 	b.WriteString("To point bearerd here, give it the lines of one preset as environment variables:\n")
 	for _, v := range querysim.Vendors() {
 		fmt.Fprintf(&b, "\nBEARERD_PRESET=%s\nBEARERD_TOKEN_URL=%s%s\nBEARERD_UPSTREAM=%s\n", v.Name, login, v.LoginPath, query)

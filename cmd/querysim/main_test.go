@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
 // program is a running querysim.
@@ -239,6 +242,11 @@ func TestBadCommandLine(t *testing.T) {
 		{"-lifetime=soon", "-lifetime"},
 		{"-lifetime=1500ms", "lifetime"},
 		{"-login-delay=-1s", "delay"},
+		{"-login-fault=nonsense", "html, firewall,"},
+		{"-query-fault=nonsense", "401-early, 401-late,"},
+		{"-login-fault-next=-1", "-login-fault-next"},
+		{"-skew=soon", "-skew"},
+		{"-brute-force-lock=perhaps", "true or false"},
 		{"-seed=-1", "-seed"},
 		{"-username=", "-username"},
 		{"-password-file=" + empty, "-password-file"},
@@ -252,9 +260,56 @@ func TestBadCommandLine(t *testing.T) {
 	}
 }
 
+func TestFaults(t *testing.T) {
+	p := start(t, "-login-fault=429=2m", "-login-fault-next=1", "-query-fault", "reset", "-skew=-90s", "-brute-force-lock")
+	login := func() int {
+		status, _ := p.login("vyopta", "login.vyopta.com", "vyopta", querysim.Password)
+		return status
+	}
+	if got := login(); got != 429 {
+		t.Errorf("first login: got %d, want 429", got)
+	}
+	if got := login(); got != 200 {
+		t.Errorf("second login: got %d, want 200", got)
+	}
+	resp, err := http.PostForm(p.control+"/faults", url.Values{"login-fault": {"firewall"}, "query-fault": {""}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got map[string]string
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"login-fault": "firewall", "login-fault-next": "0", "login-delay": "0s",
+		"query-fault": "", "query-fault-next": "0", "query-delay": "0s",
+		"skew": "-1m30s", "brute-force-lock": "true",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("faults: got %v, want %v", got, want)
+	}
+	if got := login(); got != 403 {
+		t.Errorf("third login: got %d, want 403", got)
+	}
+	if code := p.end(); code != 0 {
+		t.Errorf("got exit code %d, want 0", code)
+	}
+}
+
 func TestHelp(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), []string{"-h"}, &stdout, &stderr); code != 0 || !strings.Contains(stderr.String(), "-login-listen") {
 		t.Errorf("got exit code %d, %q, want 0 and the flags", code, stderr.String())
+	}
+	for _, f := range querysim.LoginFaults() {
+		if !strings.Contains(stderr.String(), f.Meaning()) {
+			t.Errorf("no meaning of login fault %s", f)
+		}
+	}
+	for _, f := range querysim.QueryFaults() {
+		if !strings.Contains(stderr.String(), f.Meaning()) {
+			t.Errorf("no meaning of query fault %s", f)
+		}
 	}
 }

@@ -172,6 +172,8 @@ func printable(s string) string {
 func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, token *tokens.Token) {
 	ctx, cancel := context.WithTimeout(ctx, upstreamPatience)
 	defer cancel()
+	// As from a server, so that ReverseProxy panics when an answer is cut short.
+	ctx = context.WithValue(ctx, http.ServerContextKey, new(http.Server))
 	trace := new(connTrace)
 	var ex proxy.Exchange
 	handler := proxy.New(proxy.Options{
@@ -190,7 +192,14 @@ func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, t
 	req.URL, req.RequestURI = target, target.RequestURI()
 	req.Header.Set("User-Agent", "bearerd")
 	answer := &answer{header: make(http.Header), begun: func() { time.AfterFunc(bodyPatience, cancel) }}
-	handler.ServeHTTP(answer, req)
+	func() {
+		defer func() {
+			if p := recover(); p != nil && p != http.ErrAbortHandler {
+				panic(p)
+			}
+		}()
+		handler.ServeHTTP(answer, req)
+	}()
 
 	shown := *cfg.Upstream
 	shown.Path, shown.RawPath = strings.TrimRight(shown.Path, "/")+target.Path, ""
@@ -200,6 +209,7 @@ func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, t
 		Status:     ex.Status,
 		Duration:   milliseconds(ex.Duration),
 		Connection: trace.report(cfg.Upstream),
+		CutShort:   ex.Outcome == proxy.Aborted,
 	}
 	if ex.Error != "" {
 		u.Status, u.Code, u.remedy = 0, string(ex.Error), answer.detail()
@@ -278,7 +288,9 @@ func (r *report) judge() {
 		case u.Status >= 500:
 			add(severityError, fmt.Sprintf("upstream has a fault (HTTP %d)", u.Status), "none here: ask whoever runs "+u.URL)
 		case u.Status == http.StatusForbidden:
-			add(severityWarning, "the account may not read this path (HTTP 403)", "try a path that it may: bearerd check -path /…")
+			add(severityWarning, "the account may not read this path (HTTP 403)", "try a path that it may: bearerd check -path /x")
+		case u.CutShort:
+			add(severityWarning, "upstream closed the connection in the middle of its answer", "none here: ask whoever runs "+u.URL+", or the proxy before it")
 		}
 	}
 	r.Healthy = true

@@ -97,7 +97,9 @@ func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
 		{"401", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(401) }, nil, nil, 1, []string{"HTTP 401", "BEARERD_SCOPE", "aud"}},
 		{"403", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }, nil, nil, 0, []string{"HTTP 403", "-path", "Healthy."}},
 		{"404", http.NotFound, nil, nil, 0, []string{"HTTP 404"}},
-		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect) }, nil, nil, 0, []string{"HTTP 307"}},
+		{"307", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, nil, nil, 0, []string{"HTTP 307"}},
 		{"500", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }, nil, nil, 1, []string{"HTTP 500", "upstream has a fault"}},
 		{"reset", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, nil, nil, 1, []string{"upstream_unreachable", "BEARERD_UPSTREAM"}},
 		{"no header in time", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, []string{"BEARERD_RESPONSE_HEADER_TIMEOUT=50ms"}, nil, 1, []string{"upstream_timeout", "BEARERD_RESPONSE_HEADER_TIMEOUT"}},
@@ -123,6 +125,9 @@ func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
 				t.Errorf("exit code: got %d, want %d", code, test.code)
 			}
 			contains(t, text, test.want...)
+			if strings.Contains(text, "in the middle of its answer") {
+				t.Error("what check itself broke off is held against upstream")
+			}
 			if s := w.sim.Stats(); s.Logins != 2 || s.Queries > 2 {
 				t.Errorf("got %d logins and %d queries, want one of each a check", s.Logins, s.Queries)
 			}
@@ -279,4 +284,117 @@ func TestCheckNamesTheProxy(t *testing.T) {
 	if n := connects.Load(); n != 1 {
 		t.Errorf("the proxy was asked %d times, want once", n)
 	}
+}
+
+// Each way in which the simulator's login servers misbehave, and what check
+// must say of it.
+func TestCheckOfEachBrokenLoginServer(t *testing.T) {
+	expected := map[querysim.LoginFault]struct {
+		code   int
+		result string
+		want   []string
+	}{
+		querysim.LoginDown:          {1, "transient", []string{"HTTP 503", "the login server has a fault"}},
+		querysim.LoginStatus:        {1, "transient", []string{"HTTP 500", "the login server has a fault"}},
+		querysim.LoginTooMany:       {1, "throttled", []string{"HTTP 429", "busy"}},
+		querysim.LoginTooManyDate:   {1, "throttled", []string{"HTTP 429", "busy"}},
+		querysim.LoginBusy:          {1, "throttled", []string{"HTTP 503", "busy"}},
+		querysim.LoginBusyDate:      {1, "throttled", []string{"HTTP 503", "busy"}},
+		querysim.LoginHTML:          {1, "transient", []string{"HTTP 200", "not one JSON object", "BEARERD_TOKEN_URL"}},
+		querysim.LoginFirewall:      {1, "transient", []string{"HTTP 403", "firewall"}},
+		querysim.LoginRedirect:      {1, "transient", []string{"HTTP 307", "redirect", "BEARERD_TOKEN_URL"}},
+		querysim.LoginReset:         {1, "transient", []string{"connection reset", "the network"}},
+		querysim.LoginRejected:      {1, "rejected", []string{"invalid_grant", "BEARERD_PASSWORD"}},
+		querysim.LoginCut:           {1, "transient", []string{"the answer broke off"}},
+		querysim.LoginTruncated:     {1, "transient", []string{"not one JSON object"}},
+		querysim.LoginErrorMember:   {1, "transient", []string{"error member"}},
+		querysim.LoginNoExpiresIn:   {0, "ok", []string{"rule exp-iat", "5m0s"}},
+		querysim.LoginTextExpiresIn: {0, "ok", []string{"rule expires_in", "5m0s"}},
+		querysim.LoginNoIssuedAt:    {0, "ok", []string{"rule exp-date", "5m0s"}},
+		querysim.LoginOpaque:        {0, "ok", []string{"opaque", "rule default", "BEARERD_DEFAULT_TOKEN_LIFETIME"}},
+		querysim.LoginSameToken:     {0, "ok", []string{"rule expires_in"}},
+	}
+	for _, fault := range querysim.LoginFaults() {
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			want, ok := expected[fault]
+			if !ok {
+				t.Fatal("no expectation")
+			}
+			w := newWorld(t, querysim.Options{}, nil)
+			if err := w.sim.SetFaults(querysim.Faults{Login: fault}); err != nil {
+				t.Fatal(err)
+			}
+			code, text, r := w.examine(t, w.env("vyopta"), "-path", namesPath)
+			if code != want.code || r.Login.Result != want.result {
+				t.Errorf("got exit code %d and %q, want %d and %q", code, r.Login.Result, want.code, want.result)
+			}
+			contains(t, text, want.want...)
+			if s := w.sim.Stats(); s.Logins != 2 || s.Queries > 2 {
+				t.Errorf("got %d logins and %d queries, want one login and at most one query a check", s.Logins, s.Queries)
+			}
+		})
+	}
+}
+
+func TestCheckOfEachBrokenQueryService(t *testing.T) {
+	expected := map[querysim.QueryFault]struct {
+		code int
+		want []string
+	}{
+		querysim.QueryUnauthorizedEarly: {1, []string{"HTTP 401", "BEARERD_TOKEN_PARAMS"}},
+		querysim.QueryUnauthorizedLate:  {1, []string{"HTTP 401", "BEARERD_TOKEN_PARAMS"}},
+		querysim.QueryStatus:            {1, []string{"HTTP 500"}},
+		querysim.QueryReset:             {1, []string{"upstream_unreachable", "connection reset"}},
+		querysim.QueryCut:               {0, []string{"HTTP 200", "in the middle of its answer"}},
+		querysim.QueryStale:             {0, []string{"HTTP 200"}}, // one request makes no second
+	}
+	for _, fault := range querysim.QueryFaults() {
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			want, ok := expected[fault]
+			if !ok {
+				t.Fatal("no expectation")
+			}
+			w := newWorld(t, querysim.Options{}, nil)
+			if err := w.sim.SetFaults(querysim.Faults{Query: fault}); err != nil {
+				t.Fatal(err)
+			}
+			code, text, _ := w.examine(t, w.env("vyopta"), "-path", namesPath)
+			if code != want.code {
+				t.Errorf("got exit code %d, want %d", code, want.code)
+			}
+			contains(t, text, want.want...)
+			if s := w.sim.Stats(); s.Logins != 2 || s.Queries != 2 {
+				t.Errorf("got %d logins and %d queries, want one of each a check", s.Logins, s.Queries)
+			}
+		})
+	}
+}
+
+// A locked account looks just like a wrong password; the report says so.
+func TestCheckOfALockedAccount(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	if err := w.sim.SetFaults(querysim.Faults{BruteForceLock: true}); err != nil {
+		t.Fatal(err)
+	}
+	wrong := append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD=wrong-0ne")
+	_, _, _ = w.examine(t, wrong) // two within a second
+	code, text, _ := w.examine(t, w.env("vyopta"))
+	if s := w.sim.Stats(); code != 1 || s.Lockouts != 1 {
+		t.Errorf("exit code %d, %+v; want 1 and a lock", code, s)
+	}
+	contains(t, text, "HTTP 400, error invalid_grant", "locked looks the same")
+}
+
+func TestCheckOfSlowServers(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	if err := w.sim.SetFaults(querysim.Faults{LoginDelay: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	code, text, _ := w.examine(t, append(w.env("vyopta"), "BEARERD_LOGIN_TIMEOUT=100ms"))
+	if code != 1 {
+		t.Errorf("exit code: got %d, want 1", code)
+	}
+	contains(t, text, "no answer within 100ms")
 }

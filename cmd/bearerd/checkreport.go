@@ -62,6 +62,7 @@ type upstreamReport struct {
 	Status     int         `json:"status,omitempty"`
 	Code       string      `json:"code,omitempty"` // of bearerd's own answer
 	Cause      string      `json:"cause,omitempty"`
+	CutShort   bool        `json:"cut_short,omitempty"` // the body ended early
 	Duration   float64     `json:"duration_ms"`
 	Connection *connReport `json:"connection,omitempty"`
 

@@ -1,8 +1,11 @@
-.PHONY: build test race lint fuzz bench readme ci
+.PHONY: build release test race lint fuzz bench readme ci
 
 build: ## bearerd and querysim, in this folder
 	go build ./cmd/bearerd
 	go build ./cmd/querysim
+
+release: ## the archives of a release, in dist; `.ci/run release` compares two
+	go -C cmd/internal/release run .
 
 test race lint fuzz: ## a step of .ci/run; fuzz takes FUZZTIME=10m and the like
 	.ci/run $(patsubst test,tests,$@)

@@ -312,7 +312,8 @@ func TestSIGHUPLogsInAgain(t *testing.T) {
 	}
 }
 
-// A thousand requests while the login fails are one line of the log.
+// A thousand requests while the login fails are one line of the log, beside the
+// login's own.
 func TestOneLineAStateChange(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{}, nil)
@@ -327,8 +328,8 @@ func TestOneLineAStateChange(t *testing.T) {
 	if got := strings.Count(p.text(), `"level":"error"`); got != 1 {
 		t.Errorf("error lines: got %d, want 1", got)
 	}
-	if got := strings.Count(p.text(), "\n"); got != 2 {
-		t.Errorf("lines in all: got %d, want the start-up line and the error", got)
+	if got := strings.Count(p.text(), "\n"); got != 3 || !strings.Contains(p.text(), sayNoToken) {
+		t.Errorf("lines in all: got %d, want the start-up line, the error, and that requests fail", got)
 	}
 }
 

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/bearerd/bearerd/tokens"
 )
 
 func TestLinesThatMayWait(t *testing.T) {
@@ -79,37 +75,5 @@ func TestLinesKeepWholeAndInOrder(t *testing.T) {
 		if n != lines {
 			t.Errorf("writer %d: got %d lines, want %d", w, n, lines)
 		}
-	}
-}
-
-// A login that fails is one line when it begins, one for each change of the
-// cause, one when it stops and one when it is over.
-func TestLoginLogByStateChange(t *testing.T) {
-	var out bytes.Buffer
-	log := openLog(&out, "info", "json")
-	l := &loginLog{logger: log.events}
-	down := tokens.Event{Result: tokens.Transient, Cause: "dial tcp: connection refused", NextLogin: time.Now().Add(time.Second), FailingSince: time.Now()}
-	html := tokens.Event{Result: tokens.Transient, Cause: "HTTP 503", Status: 503}
-	wrong := tokens.Event{Result: tokens.Rejected, Cause: "HTTP 401, error invalid_grant", Status: 401}
-	stopped := wrong
-	stopped.Stopped = true
-	good := tokens.Event{Result: tokens.OK, Token: &tokens.Token{Generation: 7, Lifetime: 5 * time.Minute, Rule: tokens.RuleExpiresIn}, SkewKnown: true}
-	for _, ev := range []tokens.Event{down, down, down, html, html, wrong, wrong, wrong, wrong, stopped, good, good} {
-		l.log(ev)
-	}
-	var got []string
-	for line := range strings.Lines(out.String()) {
-		var entry struct{ Level, Message, Remedy, Cause string }
-		if err := json.Unmarshal([]byte(line), &entry); err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, entry.Level+": "+entry.Message)
-		if entry.Level != "info" && (entry.Remedy == "" || entry.Cause == "") {
-			t.Errorf("no cause or no remedy: %s", line)
-		}
-	}
-	want := []string{"warn: login failed", "warn: login failed", "error: login rejected", "error: login stopped", "info: login works again", "info: login"}
-	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -75,8 +75,19 @@ func TestREADMENamesEveryMetric(t *testing.T) {
 			want = append(want, f.GetName())
 		}
 	}
-	got := slices.DeleteFunc(firstCells(t, "Health, metrics and logs"), func(cell string) bool { return cell[0] == '/' })
+	got := slices.DeleteFunc(firstCells(t, "Health, metrics and logs"), func(cell string) bool { return !strings.HasPrefix(cell, "bearerd_") })
 	expectSame(t, "metrics", got, want)
+}
+
+func TestREADMENamesEveryStateOfTheLog(t *testing.T) {
+	var want []string
+	for _, found := range regexp.MustCompile(`(?m)^\tsay\w+ += "(.*)"$`).FindAllStringSubmatch(textOf(t, "statelog.go"), -1) {
+		want = append(want, found[1])
+	}
+	got := slices.DeleteFunc(firstCells(t, "Health, metrics and logs"), func(cell string) bool {
+		return cell[0] == '/' || strings.HasPrefix(cell, "bearerd_")
+	})
+	expectSame(t, "messages of the log", got, want)
 }
 
 func TestREADMENamesEveryDependency(t *testing.T) {

@@ -25,11 +25,15 @@ func serve(from sources, signals <-chan os.Signal, stderr io.Writer) error {
 	}
 	log := openLog(stderr, cfg.LogLevel, cfg.LogFormat)
 	requests := accessLog{log.access, cfg.AccessLog}
-	logins := loginLog{logger: log.events}
-	s, err := newService(cfg, log, observers{request: requests.log, login: logins.log})
+	states := &stateLog{logger: log.events}
+	s, err := newService(cfg, log, observers{
+		request: func(ex *proxy.Exchange) { requests.log(ex); states.request(ex) },
+		login:   states.login,
+	})
 	if err != nil {
 		return err
 	}
+	states.status = s.manager.Status
 	for _, w := range cfg.Warnings {
 		log.events.Warn().Msg(w)
 	}

@@ -1,0 +1,562 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bearerd/bearerd/proxy"
+	"github.com/bearerd/bearerd/tokens"
+)
+
+const rightPassword, wrongPassword = "hunter2-password", "hunter3-password"
+
+// logged is a line of the log that a test reads.
+type logged struct {
+	Level, Message, Cause, Impact, Remedy, Code string
+	Time                                        time.Time
+	FailingSince                                time.Time `json:"failing_since"`
+	NextLogin                                   time.Time `json:"next_login"`
+	TokenExpiry                                 time.Time `json:"token_expiry"`
+	FailedFor                                   float64   `json:"failed_for_s"`
+	FailedLogins                                int       `json:"failed_logins"`
+	FailedRequests                              int       `json:"failed_requests"`
+	LoggingIn                                   bool      `json:"logging_in"`
+	Skew                                        float64   `json:"clock_skew_s"`
+}
+
+// readLog returns the lines of a log in JSON, each also as level and message.
+func readLog(t *testing.T, log string) (lines []logged, says []string) {
+	t.Helper()
+	for text := range strings.Lines(log) {
+		var n logged
+		if err := json.Unmarshal([]byte(text), &n); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		lines = append(lines, n)
+		says = append(says, n.Level+": "+n.Message)
+	}
+	return lines, says
+}
+
+// expectLines compares levels and messages.
+func expectLines(t *testing.T, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("got %d lines\n%s\nwant %d\n%s", len(got), strings.Join(got, "\n"), len(want), strings.Join(want, "\n"))
+	}
+}
+
+// expectFields looks for what each line of trouble must hold.
+func expectFields(t *testing.T, lines []logged) {
+	t.Helper()
+	for _, n := range lines {
+		switch n.Message {
+		case sayLoginWorks, sayUpstreamAnswers:
+			if n.FailingSince.IsZero() || n.FailedFor <= 0 {
+				t.Errorf("%+v: no word of the trouble that is over", n)
+			}
+			continue
+		case sayLoggedIn, sayRenewed:
+			continue
+		}
+		if n.Cause == "" || n.Remedy == "" || n.FailingSince.IsZero() || n.FailingSince.After(n.Time.Add(time.Millisecond)) {
+			t.Errorf("%+v: no cause, no remedy, or not since when", n)
+		}
+		want := !strings.HasPrefix(n.Message, "upstream") && n.Message != sayLoginStopped
+		if got := n.LoggingIn || n.NextLogin.After(n.Time); got != want {
+			t.Errorf("%+v: got a next login: %t, want %t", n, got, want)
+		}
+		if strings.HasPrefix(n.Message, "login") == (n.Impact == "") {
+			t.Errorf("%+v: impact %q", n, n.Impact)
+		}
+		if n.Code == "" && n.Impact == "" {
+			t.Errorf("%+v: neither what clients get nor what it means to them", n)
+		}
+	}
+}
+
+// roundTrip is an http.RoundTripper.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func replyWith(status int, body string, header ...string) (*http.Response, error) {
+	h := http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}, nil
+}
+
+// daemon is a token manager, the proxy and the state log in a bubble, without a
+// socket.
+type daemon struct {
+	manager *tokens.Manager
+	proxy   *proxy.Handler
+	out     bytes.Buffer // the log; read it after close
+	clients sync.WaitGroup
+	codes   map[proxy.Code]int // of all requests; guarded by mu
+	mu      sync.Mutex
+}
+
+func newDaemon(t *testing.T, wait time.Duration, password tokens.Source, login, upstream roundTrip) *daemon {
+	t.Helper()
+	d := &daemon{codes: make(map[proxy.Code]int)}
+	states := &stateLog{logger: openLog(&d.out, "info", "json").events}
+	d.manager = tokens.New(tokens.Options{
+		Login: tokens.Login{
+			URL: "https://login.example/token", Grant: "password", Transport: login, Timeout: 10 * time.Second,
+			Username: tokens.Source{Value: "me"}, Password: password,
+		},
+		Wait:    wait,
+		Observe: states.login,
+	})
+	states.status = d.manager.Status
+	target, err := url.Parse("https://upstream.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.proxy = proxy.New(proxy.Options{
+		Upstream: target, Source: tokenSource{d.manager}, Transport: upstream, ResponseHeaderTimeout: time.Second,
+		Done: func(ex *proxy.Exchange) {
+			d.mu.Lock()
+			d.codes[ex.Error]++
+			d.mu.Unlock()
+			states.request(ex)
+		},
+	})
+	d.manager.Start()
+	return d
+}
+
+// serve sends a request each period, until the time is over.
+func (d *daemon) serve(period, until time.Duration) {
+	ticker := time.NewTicker(period)
+	defer ticker.Stop()
+	for end := time.Now().Add(until); time.Now().Before(end); <-ticker.C {
+		r := httptest.NewRequest("GET", "/secret-path?secret-query", nil)
+		r.Host = "localhost"
+		d.clients.Go(func() { d.proxy.ServeHTTP(httptest.NewRecorder(), r) })
+	}
+}
+
+func (d *daemon) close() {
+	d.clients.Wait()
+	d.manager.Close()
+}
+
+// A person reads the log of an hour in which nearly everything fails once:
+// 7,200 requests, some hundred logins, and a line for each change of state.
+func TestLogOfABadHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		between := func(from, to float64) bool {
+			minute := time.Since(start).Minutes()
+			return from <= minute && minute < to
+		}
+		attempts := 0
+		login := roundTrip(func(r *http.Request) (*http.Response, error) {
+			attempts++
+			if err := r.ParseForm(); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+			switch {
+			case between(10, 18) && attempts%2 == 0:
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			case between(10, 18):
+				return replyWith(503, "<html>sorry")
+			case between(24, 32):
+				return replyWith(429, "", "Retry-After", "60")
+			case r.PostForm.Get("password") != rightPassword:
+				return replyWith(401, `{"error":"invalid_grant"}`)
+			}
+			return replyWith(200, fmt.Sprintf(`{"access_token":"token-%d","token_type":"Bearer","expires_in":300}`, attempts))
+		})
+		var calls int
+		var mu sync.Mutex // guards calls
+		upstream := roundTrip(func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			calls++
+			turn := calls % 3
+			mu.Unlock()
+			time.Sleep(20 * time.Millisecond)
+			switch {
+			case !between(51, 52):
+				return replyWith(200, "[]", "Content-Type", "application/json")
+			case turn == 0:
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+			case turn == 1:
+				return nil, io.ErrUnexpectedEOF
+			}
+			httptrace.ContextClientTrace(r.Context()).GotConn(httptrace.GotConnInfo{})
+			time.Sleep(time.Second)
+			return nil, os.ErrDeadlineExceeded
+		})
+		file := filepath.Join(t.TempDir(), "password")
+		write := func(password string) {
+			if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+		write(rightPassword)
+		time.AfterFunc(35*time.Minute, func() { write(wrongPassword) })
+		time.AfterFunc(46*time.Minute, func() { write(rightPassword) })
+
+		d := newDaemon(t, 15*time.Second, tokens.Source{File: file}, login, upstream)
+		d.serve(500*time.Millisecond, time.Hour)
+		d.close()
+
+		log := d.out.String()
+		t.Logf("%d logins; answers by code %v\n%s", attempts, d.codes, log)
+		lines, says := readLog(t, log)
+		// The points of the refreshes ahead are drawn; the times above leave each
+		// the room that it needs.
+		expectLines(t, says, []string{
+			"info: logged in",
+			"info: token renewed",
+			"info: token renewed",
+			"warn: login failed", // 503 …
+			"warn: login failed", // … and time-outs, by turns
+			"warn: requests fail: no token",
+			"info: login works again",
+			"info: token renewed",
+			"warn: login failed", // 429
+			"warn: requests fail: no token",
+			"info: login works again",
+			"error: login rejected",
+			"warn: requests fail: no token",
+			"error: login stopped",
+			"info: login works again",
+			"info: token renewed",
+			"warn: upstream fails", // refused, cut off, too slow, by turns
+			"warn: upstream fails",
+			"warn: upstream fails",
+			"info: upstream answers again",
+			"info: token renewed",
+			"info: token renewed",
+		})
+		expectFields(t, lines)
+		lost, broken := 0, 0
+		for _, n := range lines {
+			switch n.Message {
+			case sayLoginWorks:
+				lost += n.FailedRequests
+				if n.FailedLogins < 5 {
+					t.Errorf("%+v: got %d failed logins, want 5 or more", n, n.FailedLogins)
+				}
+			case sayUpstreamAnswers:
+				broken += n.FailedRequests
+			}
+		}
+		if want := d.codes[proxy.LoginUnavailable] + d.codes[proxy.LoginRejected]; lost != want || lost < 1000 {
+			t.Errorf("requests without a token: the log tells of %d, want %d and many", lost, want)
+		}
+		if want := d.codes[proxy.UpstreamUnreachable] + d.codes[proxy.UpstreamTimeout]; broken != want || broken < 100 {
+			t.Errorf("requests without an answer: the log tells of %d, want %d and many", broken, want)
+		}
+		for _, secret := range []string{"hunter", "secret-", "token-"} {
+			if strings.Contains(log, secret) {
+				t.Errorf("the log holds %q", secret)
+			}
+		}
+	})
+}
+
+// An account that is locked for some hours looks like one whose password was
+// changed: the log says when bearerd begins to ask but once an hour.
+func TestLogOfALockedAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		login := roundTrip(func(*http.Request) (*http.Response, error) {
+			if hours := time.Since(start).Hours(); 1 < hours && hours < 5 {
+				return replyWith(401, `{"error":"invalid_grant"}`)
+			}
+			return replyWith(200, `{"access_token":"a","token_type":"Bearer","expires_in":3600}`)
+		})
+		upstream := roundTrip(func(*http.Request) (*http.Response, error) { return replyWith(200, "") })
+		d := newDaemon(t, 15*time.Second, tokens.Source{Value: rightPassword}, login, upstream)
+		d.serve(10*time.Second, 6*time.Hour+30*time.Minute)
+		d.close()
+		lines, says := readLog(t, d.out.String())
+		first := slices.Index(says, "error: login rejected")
+		if first < 0 {
+			t.Fatalf("no rejection:\n%s", &d.out)
+		}
+		expectLines(t, says[first:first+4], []string{
+			"error: login rejected",
+			"error: login rejected",
+			"warn: requests fail: no token",
+			"info: login works again",
+		})
+		expectFields(t, lines)
+		hourly := lines[first+1]
+		if !strings.Contains(hourly.Remedy, "once an hour") || hourly.NextLogin.Sub(hourly.Time) < 40*time.Minute {
+			t.Errorf("got %+v, want it to say that the next attempt comes in an hour", hourly)
+		}
+	})
+}
+
+// A login server that is slower than TOKEN_WAIT fails no login, but requests.
+func TestLogOfASlowLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		login := roundTrip(func(*http.Request) (*http.Response, error) {
+			time.Sleep(9500 * time.Millisecond) // no request gives up at that moment
+			return replyWith(200, `{"access_token":"a","token_type":"Bearer","expires_in":60}`)
+		})
+		upstream := roundTrip(func(*http.Request) (*http.Response, error) { return replyWith(200, "") })
+		d := newDaemon(t, 2*time.Second, tokens.Source{Value: rightPassword}, login, upstream)
+		d.serve(time.Second, 30*time.Second)
+		d.close()
+		lines, says := readLog(t, d.out.String())
+		expectLines(t, says, []string{"warn: requests fail: no token", "info: logged in"})
+		if n := lines[0]; n.Code != "login_timeout" || n.Cause == "" || n.Remedy == "" || n.FailingSince.IsZero() {
+			t.Errorf("got %+v", n)
+		}
+		if got, want := lines[1].FailedRequests, d.codes[proxy.LoginTimeout]; got != want || got == 0 {
+			t.Errorf("requests that failed: got %d, want %d", got, want)
+		}
+	})
+}
+
+// Logs that a unit test feeds.
+
+func newStateLog(level string) (*stateLog, *bytes.Buffer) {
+	var out bytes.Buffer
+	return &stateLog{
+		logger: openLog(&out, level, "json").events,
+		status: func() tokens.Status { return tokens.Status{} },
+	}, &out
+}
+
+func succeeded() tokens.Event {
+	return tokens.Event{Result: tokens.OK, Token: &tokens.Token{Generation: 7, Lifetime: 5 * time.Minute, Rule: tokens.RuleExpiresIn}}
+}
+
+func failedWith(cause string) tokens.Event {
+	now := time.Now()
+	return tokens.Event{Result: tokens.Transient, Cause: cause, FailingSince: now, NextLogin: now.Add(time.Second)}
+}
+
+func TestStateLogOfCausesThatAlternate(t *testing.T) {
+	l, out := newStateLog("info")
+	for range 100 {
+		l.login(failedWith("HTTP 503"))
+		l.login(failedWith("dial tcp 192.0.2.1:443: connection refused"))
+	}
+	l.login(succeeded())
+	l.login(failedWith("HTTP 503")) // another episode
+	lines, says := readLog(t, out.String())
+	expectLines(t, says, []string{"warn: login failed", "warn: login failed", "info: login works again", "warn: login failed"})
+	if got := lines[2].FailedLogins; got != 200 {
+		t.Errorf("failed logins: got %d, want 200", got)
+	}
+
+	out.Reset()
+	l.login(succeeded())
+	for i := range 1000 {
+		l.login(failedWith("cause " + strconv.Itoa(i)))
+	}
+	if _, says := readLog(t, out.String()); len(says) != 1+maxCauses {
+		t.Errorf("1,000 causes: got %d lines, want one and %d", len(says), maxCauses)
+	}
+
+	l, out = newStateLog("debug")
+	for range 3 {
+		l.login(failedWith("HTTP 503"))
+	}
+	_, says = readLog(t, out.String())
+	expectLines(t, says, []string{"warn: login failed", "debug: login failed", "debug: login failed"})
+}
+
+func TestStateLogOfCredentials(t *testing.T) {
+	l, out := newStateLog("info")
+	rejected := func(n int) tokens.Event {
+		ev := failedWith("HTTP 401, invalid_grant")
+		ev.Result, ev.Status, ev.Rejections = tokens.Rejected, 401, n
+		return ev
+	}
+	waiting := failedWith(`waiting for the password file "/p": it is empty`)
+	waiting.Waiting, waiting.NextLogin = true, time.Time{}
+	stopped := rejected(5)
+	stopped.Stopped, stopped.NextLogin = true, time.Time{}
+	for _, ev := range []tokens.Event{
+		waiting, rejected(1), rejected(2), rejected(3),
+		rejected(1), rejected(2), rejected(3), rejected(4), // another password, as wrong
+		stopped,
+		stopped, // a person asked for one more
+	} {
+		l.login(ev)
+	}
+	lines, says := readLog(t, out.String())
+	expectLines(t, says, []string{
+		"warn: login waits for a file", "error: login rejected", "error: login rejected", "error: login stopped", "error: login stopped",
+	})
+	for _, n := range lines {
+		if n.Cause == "" || n.Remedy == "" || n.Impact == "" || n.FailingSince.IsZero() {
+			t.Errorf("got %+v", n)
+		}
+	}
+
+	l, out = newStateLog("info")
+	l.asked = true
+	l.login(rejected(1))
+	if lines, _ := readLog(t, out.String()); lines[0].Remedy != "restart bearerd and type them again" {
+		t.Errorf("credentials that were typed: got remedy %q", lines[0].Remedy)
+	}
+}
+
+func TestStateLogOfATokenThatIsStillGood(t *testing.T) {
+	l, out := newStateLog("info")
+	expiry := time.Now().Add(time.Minute)
+	l.status = func() tokens.Status { return tokens.Status{Good: true, Expiry: expiry} }
+	l.login(failedWith("HTTP 503"))
+	lines, _ := readLog(t, out.String())
+	if n := lines[0]; !strings.HasPrefix(n.Impact, "none yet") || n.TokenExpiry.Sub(expiry).Abs() > time.Millisecond {
+		t.Errorf("got %+v, want it to say that requests go on until %v", n, expiry)
+	}
+}
+
+// A request may end after the login that came too late for it, or because
+// bearerd stops. Neither is a login that fails.
+func TestStateLogOfRequestsThatComeLate(t *testing.T) {
+	l, out := newStateLog("info")
+	for _, st := range []tokens.Status{{Good: true, LastResult: tokens.OK}, {LastResult: tokens.OK}, {}} {
+		l.status = func() tokens.Status { return st }
+		l.request(&proxy.Exchange{Error: proxy.LoginUnavailable})
+		if st.Good {
+			l.request(&proxy.Exchange{Error: proxy.LoginTimeout})
+		}
+	}
+	if out.Len() > 0 {
+		t.Errorf("got\n%s\nwant nothing", out)
+	}
+}
+
+func TestStateLogOfClocks(t *testing.T) {
+	l, out := newStateLog("info")
+	for _, skew := range []time.Duration{0, 4, -6, -6, 7, 4, 4, 5, 1, 0, 4} {
+		ev := succeeded()
+		ev.Skew, ev.SkewKnown = skew*time.Second, true
+		l.login(ev)
+		l.login(succeeded()) // an answer without a Date
+	}
+	lines, says := readLog(t, out.String())
+	lines = slices.DeleteFunc(lines, func(n logged) bool { return !strings.Contains(n.Message, "clock") })
+	says = slices.DeleteFunc(says, func(s string) bool { return !strings.Contains(s, "clock") })
+	expectLines(t, says, []string{"warn: local clock differs from the login server's", "info: local clock agrees with the login server's again"})
+	if n := lines[0]; n.Cause != "this machine's clock is 6s behind the login server's" || n.Remedy == "" || n.Skew != -6 {
+		t.Errorf("got %+v", n)
+	}
+}
+
+// exchanges makes requests at a time of their own.
+type exchanges struct {
+	l     *stateLog
+	start time.Time
+}
+
+func (x exchanges) answered(after, took time.Duration) {
+	x.l.request(&proxy.Exchange{Status: 500, Outcome: proxy.Completed, Start: x.start.Add(after), Duration: took, Generation: 1})
+}
+
+func (x exchanges) failed(after time.Duration, cause error) {
+	x.l.request(&proxy.Exchange{Status: 502, Outcome: proxy.Completed, Start: x.start.Add(after), Generation: 1,
+		Error: proxy.UpstreamUnreachable, Cause: cause})
+}
+
+func TestStateLogOfUpstream(t *testing.T) {
+	l, out := newStateLog("info")
+	x := exchanges{l, time.Now()}
+	secretive := errors.New("hunter2")
+	const s = time.Second
+	x.answered(0, 0)
+	x.failed(10*s, secretive)
+	x.answered(11*s, 0) // too soon
+	x.failed(20*s, io.EOF)
+	x.failed(30*s, secretive)
+	x.answered(59*s, 0)                     // 29 s after the last
+	x.answered(25*s, 90*s)                  // a stream that began before the last
+	x.failed(35*s, io.EOF)                  // the episode goes on
+	x.answered(64*s, 0)                     // 29 s after the last
+	x.answered(64*s, 1100*time.Millisecond) // 30.1 s
+	x.answered(70*s, 0)
+	lines, says := readLog(t, out.String())
+	expectLines(t, says, []string{"warn: upstream fails", "warn: upstream fails", "info: upstream answers again"})
+	if n := lines[2]; n.FailedRequests != 4 || n.FailedFor != 25 || n.FailingSince.Sub(x.start.Add(10*s)).Abs() > time.Millisecond {
+		t.Errorf("got %+v, want 4 requests in the 25 s since the tenth", n)
+	}
+	if strings.Contains(out.String(), "hunter2") {
+		t.Error("the log quotes an error")
+	}
+
+	// One failure a second among good requests is one episode; one a minute, one
+	// each.
+	for _, test := range []struct {
+		every time.Duration
+		lines int
+	}{{s, 1}, {time.Minute, 2 * 10}} {
+		l, out := newStateLog("info")
+		x := exchanges{l, time.Now()}
+		for at := time.Duration(0); at < 10*time.Minute; at += s {
+			if at%test.every == 0 {
+				x.failed(at, io.EOF)
+			} else {
+				x.answered(at, time.Millisecond)
+			}
+		}
+		if _, says := readLog(t, out.String()); len(says) != test.lines {
+			t.Errorf("a failure every %v for 10 min: got %d lines, want %d", test.every, len(says), test.lines)
+		}
+	}
+}
+
+// What is no answer of upstream's does not end its trouble.
+func TestStateLogOfAnswersOfItsOwn(t *testing.T) {
+	l, out := newStateLog("info")
+	x := exchanges{l, time.Now()}
+	x.failed(0, io.EOF)
+	out.Reset()
+	for _, ex := range []proxy.Exchange{
+		{Error: proxy.HostNotAllowed, Status: 421, Outcome: proxy.Completed},
+		{Status: 204, Outcome: proxy.Completed}, // no token was sent
+		{Status: 200, Outcome: proxy.Aborted, Generation: 1},
+		{Outcome: proxy.ClientClosed, Generation: 1},
+	} {
+		ex.Start = x.start.Add(time.Minute)
+		l.request(&ex)
+	}
+	if out.Len() > 0 {
+		t.Errorf("got\n%s\nwant nothing", out)
+	}
+}
+
+func TestStateLogCostsAGoodRequestNothing(t *testing.T) {
+	l, out := newStateLog("info")
+	ex := &proxy.Exchange{Status: 200, Outcome: proxy.Completed, Start: time.Now(), Duration: time.Millisecond, Generation: 1}
+	if got := testing.AllocsPerRun(1000, func() { l.request(ex) }); got != 0 {
+		t.Errorf("got %v allocations, want none", got)
+	}
+	if out.Len() > 0 {
+		t.Errorf("got\n%s", out)
+	}
+}

@@ -37,12 +37,42 @@ func openLog(w io.Writer, level, format string) logs {
 	if format == "console" || format == "auto" && isTerminal(w) {
 		all := open(zerolog.ConsoleWriter{
 			Out: w, TimeFormat: "15:04:05.000", NoColor: !isTerminal(w),
-			FieldsOrder: []string{"listen", "admin", "upstream", "method", "path", "status", "code", "result", "cause"},
+			FormatPrepare: shortTimes,
+			FieldsOrder: []string{
+				"listen", "admin", "upstream", "method", "path", "status", "code", "cause",
+				"impact", "token_expiry", "remedy", "next_login", "logging_in", "failing_since",
+				"failed_for_s", "failed_logins", "failed_requests",
+				"duration_ms", "generation", "lifetime_s",
+			},
 		})
 		return logs{events: all, access: all, flush: func() {}}
 	}
 	lines := &lineLog{w: w}
 	return logs{events: open(lines), access: open(lines.lazy()), flush: func() { _ = lines.Flush() }}
+}
+
+// shortTimes has the console show the times in a line like the line's own, and
+// those of another day with their date.
+func shortTimes(fields map[string]any) error {
+	now, _ := parseTime(fields[zerolog.TimestampFieldName])
+	for _, name := range []string{"token_expiry", "next_login", "failing_since"} {
+		t, ok := parseTime(fields[name])
+		switch {
+		case !ok:
+		case t.Format(time.DateOnly) == now.Format(time.DateOnly):
+			fields[name] = t.Format(time.TimeOnly)
+		default:
+			fields[name] = t.Format("2006-01-02T15:04:05")
+		}
+	}
+	return nil
+}
+
+// parseTime reads a time of a log line, as local time.
+func parseTime(field any) (time.Time, bool) {
+	text, _ := field.(string)
+	t, err := time.Parse(zerolog.TimeFieldFormat, text)
+	return t.Local(), err == nil
 }
 
 func isTerminal(w io.Writer) bool {

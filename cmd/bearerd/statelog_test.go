@@ -560,3 +560,30 @@ func TestStateLogCostsAGoodRequestNothing(t *testing.T) {
 		t.Errorf("got\n%s", out)
 	}
 }
+
+// On a terminal times are short, and what a tired person needs comes first.
+func TestStateLogOnAConsole(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Now().UTC()
+	l := &stateLog{logger: openLog(&out, "info", "console").events, status: func() tokens.Status { return tokens.Status{} }}
+	ev := failedWith("HTTP 503")
+	ev.FailingSince, ev.NextLogin = now, now.AddDate(0, 0, 2)
+	l.login(ev)
+	got := out.String()
+	for _, want := range []string{
+		" failing_since=" + now.Local().Format("15:04:05"),
+		" next_login=" + now.AddDate(0, 0, 2).Local().Format("2006-01-02T15:04:05"),
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %q, want %q in it", got, want)
+		}
+	}
+	at := -1
+	for _, part := range []string{"WRN", "login failed", "cause=", "impact=", "remedy=", "next_login=", "failing_since=", "result="} {
+		i := strings.Index(got, part)
+		if i <= at {
+			t.Errorf("%q is not in its place: %s", part, got)
+		}
+		at = i
+	}
+}

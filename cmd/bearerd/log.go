@@ -11,7 +11,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bearerd/bearerd/proxy"
-	"github.com/bearerd/bearerd/tokens"
 )
 
 // zerolog has no other place for it.
@@ -124,7 +123,7 @@ func (a accessLog) log(ex *proxy.Exchange) {
 		e.Str("code", string(ex.Error))
 	}
 	if ex.Cause != nil {
-		e.Str("cause", tokens.DescribeError(ex.Cause))
+		e.Str("cause", upstreamCause(ex))
 	}
 	e.Msg("request")
 }

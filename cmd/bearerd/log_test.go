@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/bearerd/bearerd/proxy"
 )
 
 func TestLinesThatMayWait(t *testing.T) {
@@ -74,6 +79,27 @@ func TestLinesKeepWholeAndInOrder(t *testing.T) {
 	for w, n := range next {
 		if n != lines {
 			t.Errorf("writer %d: got %d lines, want %d", w, n, lines)
+		}
+	}
+}
+
+// A time-out of the response header is not one of connecting, though both are
+// errors of the same kind.
+func TestAccessLogOfUpstreamErrors(t *testing.T) {
+	for _, test := range []struct {
+		ex   proxy.Exchange
+		want string
+	}{
+		{proxy.Exchange{Error: proxy.UpstreamTimeout, Cause: os.ErrDeadlineExceeded}, "no response header within BEARERD_RESPONSE_HEADER_TIMEOUT"},
+		{proxy.Exchange{Error: proxy.UpstreamUnreachable, Cause: os.ErrDeadlineExceeded}, "connecting took too long"},
+		{proxy.Exchange{Error: proxy.UpstreamUnreachable, Cause: io.EOF}, "the server closed the connection"},
+	} {
+		var out bytes.Buffer
+		log := openLog(&out, "info", "json")
+		accessLog{log.access, "all"}.log(&test.ex)
+		log.flush()
+		if !strings.Contains(out.String(), `"cause":"`+test.want+`"`) {
+			t.Errorf("got %s, want cause %q", &out, test.want)
 		}
 	}
 }

@@ -30,7 +30,6 @@ const (
 	upstreamPatience = 30 * time.Second // until upstream's header
 	bodyPatience     = 2 * time.Second  // what is read of a body after it: it may be a stream
 	maxProblemBody   = 64 << 10         // bytes
-	skewToMention    = 5 * time.Second
 )
 
 // check is the doctor: one login, one GET upstream by the way that every
@@ -116,8 +115,7 @@ func (r *report) logIn(ctx context.Context, cfg Config) *tokens.Token {
 	if token != nil {
 		l.Token = describeToken(token)
 	} else {
-		asked := cfg.Origins["BEARERD_USERNAME"] == fromAsking || cfg.Origins["BEARERD_PASSWORD"] == fromAsking
-		l.remedy = loginFailure{result: event.Result, cause: event.Cause, waiting: event.Waiting, asked: asked}.remedy()
+		l.remedy = loginFailure{result: event.Result, cause: event.Cause, waiting: event.Waiting, asked: cfg.asked()}.remedy()
 	}
 	r.Login = &l
 	return token
@@ -274,7 +272,7 @@ func (r *report) judge() {
 		add(severityWarning, "the login server does not say how long the token lives",
 			"ask the vendor, and set BEARERD_DEFAULT_TOKEN_LIFETIME to that")
 	}
-	if l.Skew != nil && math.Abs(*l.Skew) >= skewToMention.Seconds() {
+	if l.Skew != nil && math.Abs(*l.Skew) >= clockWrong.Seconds() {
 		add(severityWarning, "the clocks differ: this machine's is "+ahead(*l.Skew),
 			"have the system set its clock by the network; bearerd itself does not mind, as it counts a token's life by the server's clock")
 	}

@@ -6,15 +6,27 @@ import (
 	"github.com/bearerd/bearerd/tokens"
 )
 
-// loginFailure is what is known of a login that failed.
+// hourlyFrom is the rejection after which a login that has worked before is
+// tried once an hour.
+const hourlyFrom = 5
+
+// loginFailure is what is known of a login that failed, as in tokens.Event.
 type loginFailure struct {
-	result  tokens.Result
-	cause   string // as in tokens.Event
-	waiting bool   // for a credential file
-	stopped bool
-	hourly  bool // after refusals of credentials that worked once
-	asked   bool // user name or password were typed at the start
+	result     tokens.Result
+	cause      string
+	waiting    bool
+	stopped    bool
+	rejections int
+	asked      bool // user name or password were typed when bearerd started
 }
+
+// failureOf is the failure that a state tells of.
+func failureOf(st tokens.Status, asked bool) loginFailure {
+	return loginFailure{st.LastResult, st.Cause, st.Waiting, st.Stopped, st.Rejections, asked}
+}
+
+// advice says what a person can do, and what bearerd does meanwhile.
+func (f loginFailure) advice() string { return f.remedy() + "; " + f.next() }
 
 // remedy says what a person can do about it.
 func (f loginFailure) remedy() string {
@@ -23,7 +35,7 @@ func (f loginFailure) remedy() string {
 	case f.waiting:
 		return "mend that file"
 	case f.result == tokens.Rejected && f.asked:
-		return "start bearerd again and type user name and password"
+		return "restart bearerd and type user name and password again"
 	case f.result == tokens.Rejected && has("invalid_client"):
 		return "check BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET, and whether the server wants BEARERD_CLIENT_AUTH=basic"
 	case f.result == tokens.Rejected && (has("unsupported_grant_type") || has("unauthorized_client")):
@@ -56,11 +68,13 @@ func (f loginFailure) next() string {
 	case f.waiting:
 		return "bearerd looks at it every second and logs in when it can be used"
 	case f.stopped:
-		return "these credentials never worked: so that the account is not locked, bearerd asks no more until their file changes, SIGHUP or POST /login on the admin listener"
-	case f.hourly:
-		return "these credentials worked before, so bearerd tries once an hour; a changed credentials file is tried at once"
+		return "these credentials never worked, and bearerd asks no more lest the account be locked, until their file changes, SIGHUP or POST /login on the admin listener"
+	case f.result == tokens.Rejected && f.rejections >= hourlyFrom:
+		return "these credentials have worked: perhaps the account is locked for a while, or its password was changed; bearerd now asks once an hour, and at once when their file changes, at SIGHUP or POST /login on the admin listener"
+	case f.result == tokens.Rejected && f.asked:
+		return "until then bearerd tries what was typed, ever more rarely"
 	case f.result == tokens.Rejected:
-		return "a changed credentials file is tried at once"
+		return "a changed file is tried at once, the environment needs a restart"
 	}
 	return "bearerd tries again by itself"
 }

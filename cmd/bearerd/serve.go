@@ -25,7 +25,7 @@ func serve(from sources, signals <-chan os.Signal, stderr io.Writer) error {
 	}
 	log := openLog(stderr, cfg.LogLevel, cfg.LogFormat)
 	requests := accessLog{log.access, cfg.AccessLog}
-	states := &stateLog{logger: log.events}
+	states := &stateLog{logger: log.events, asked: cfg.asked()}
 	s, err := newService(cfg, log, observers{
 		request: func(ex *proxy.Exchange) { requests.log(ex); states.request(ex) },
 		login:   states.login,

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,9 +39,6 @@ const (
 	// A clock is wrong from clockWrong on, and right again below clockRight: one
 	// in between is not to write a line for each token.
 	clockWrong, clockRight = 5 * time.Second, 3 * time.Second
-	// hourlyFrom is the rejection after which a login that has worked before is
-	// tried once an hour.
-	hourlyFrom = 5
 )
 
 // stateLog logs what changes in the state of the login and of upstream: a line a
@@ -183,7 +179,8 @@ func (l *stateLog) loginFailed(ev tokens.Event) stateLine {
 		e.Str("impact", "requests are answered with 503 login_unavailable")
 	}
 	addWhen(e, ev.FailingSince, ev.NextLogin)
-	e.Str("remedy", l.remedy(ev)).Float64("duration_ms", milliseconds(ev.Duration))
+	failure := loginFailure{ev.Result, ev.Cause, ev.Waiting, ev.Stopped, ev.Rejections, l.asked}
+	e.Str("remedy", failure.advice()).Float64("duration_ms", milliseconds(ev.Duration))
 	switch {
 	case ev.Waiting:
 		return stateLine{e, sayLoginWaits}
@@ -238,9 +235,7 @@ func (l *stateLog) noToken(ex *proxy.Exchange) stateLine {
 	}
 	l.lost = 1
 
-	cause, since, remedy := st.Cause, st.FailingSince, l.remedy(tokens.Event{
-		Result: st.LastResult, Cause: st.Cause, Waiting: st.Waiting, Stopped: st.Stopped, Rejections: st.Rejections,
-	})
+	cause, since, remedy := st.Cause, st.FailingSince, failureOf(st, l.asked).advice()
 	if cause == "" {
 		cause, since = "the login server does not answer within BEARERD_TOKEN_WAIT", ex.Start
 		remedy = "the login under way goes on; if logins are always that slow, raise BEARERD_TOKEN_WAIT"
@@ -317,29 +312,5 @@ func addWhen(e *zerolog.Event, failingSince, nextLogin time.Time) {
 	}
 	if !nextLogin.IsZero() {
 		e.Time("next_login", nextLogin)
-	}
-}
-
-// remedy says what a person can do about a failed login.
-func (l *stateLog) remedy(ev tokens.Event) string {
-	correct := "correct BEARERD_USERNAME and PASSWORD, or CLIENT_ID and CLIENT_SECRET (a changed file is tried at once, the environment needs a restart)"
-	if l.asked {
-		correct = "restart bearerd and type them again"
-	}
-	switch {
-	case ev.Waiting:
-		return "mend that file; bearerd looks at it every second and logs in when it can be used"
-	case ev.Stopped:
-		return "these credentials never worked, and bearerd asks no more lest the account be locked; " + correct + "; SIGHUP tries once more"
-	case ev.Result == tokens.Rejected && ev.Rejections >= hourlyFrom:
-		return "these credentials have worked: perhaps the account is locked for a while, or its password was changed; bearerd now asks once an hour, SIGHUP at once; " + correct
-	case ev.Result == tokens.Rejected:
-		return correct
-	case ev.Result == tokens.Throttled:
-		return "none needed: the login server is busy, and bearerd waits as long as it asks"
-	case strings.HasPrefix(ev.Cause, "HTTP 5"):
-		return "none needed here: the login server is in trouble, ask those who run it; bearerd tries again by itself"
-	default:
-		return "check BEARERD_TOKEN_URL and the network; bearerd tries again by itself"
 	}
 }

@@ -57,6 +57,11 @@ func (c Config) SecretSources() []secretSource {
 	return slices.DeleteFunc(all, func(s secretSource) bool { return s.Source.IsZero() })
 }
 
+// asked reports whether a person typed a part of the credentials.
+func (c Config) asked() bool {
+	return slices.ContainsFunc(c.SecretSources(), func(s secretSource) bool { return s.origin == fromAsking })
+}
+
 // validate refuses what each setting alone may say but not with the others, or
 // not in its place, and completes c: lists in the form they are compared in,
 // certificates.

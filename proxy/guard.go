@@ -7,22 +7,19 @@ import (
 	"strings"
 )
 
-// Names of this machine, as its own programs and its containers write it.
-var ownHosts = []string{"localhost", "127.0.0.1", "[::1]", "host.docker.internal", "host.containers.internal"}
-
 // guard decides which requests may speak with the user's account.
 type guard struct {
-	hosts        map[string]bool // lower case, no port
-	methods      []string        // empty: all
-	allow        string          // value of the Allow header
-	paths        []string        // escaped prefixes without their final slash; empty: all
-	noTraversal  bool            // dot segments could leave the prefix or an allowed path
+	hosts        Hosts
+	methods      []string // empty: all
+	allow        string   // value of the Allow header
+	paths        []string // escaped prefixes without their final slash; empty: all
+	noTraversal  bool     // dot segments could leave the prefix or an allowed path
 	allowUpgrade bool
 }
 
 func newGuard(o Options) *guard {
 	g := &guard{
-		hosts:        make(map[string]bool),
+		hosts:        NewHosts(o.Hosts...),
 		methods:      o.Methods,
 		allow:        "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
 		noTraversal:  len(o.Paths) > 0 || strings.Trim(o.Upstream.Path, "/") != "",
@@ -32,13 +29,6 @@ func newGuard(o Options) *guard {
 		allowed := slices.DeleteFunc(slices.Clone(o.Methods), neverForwarded)
 		g.allow = strings.Join(allowed, ", ")
 	}
-	for _, host := range slices.Concat(ownHosts, o.Hosts) {
-		if strings.Count(host, ":") > 1 && host[0] != '[' {
-			host = "[" + host + "]" // an IPv6 address, as a Host header writes it
-		}
-		g.hosts[normalHost(host)] = true
-	}
-	delete(g.hosts, "") // an empty entry is no leave to send an empty Host
 	for _, path := range o.Paths {
 		g.paths = append(g.paths, strings.TrimSuffix(path, "/"))
 	}
@@ -58,7 +48,7 @@ func (g *guard) check(r *http.Request) *Error {
 		// token on it (Traefik PR 13796).
 		return &Error{Code: BadTarget}
 	}
-	if !g.hosts[normalHost(r.Host)] {
+	if !g.hosts.Allow(r.Host) {
 		// A page whose name was rebound to loopback sends neither Origin nor
 		// Sec-Fetch-Site with a GET: Host is the only sign (CVE-2024-28224).
 		return &Error{Code: HostNotAllowed}
@@ -80,25 +70,6 @@ func (g *guard) check(r *http.Request) *Error {
 
 func neverForwarded(method string) bool {
 	return method == http.MethodConnect || method == http.MethodTrace
-}
-
-// normalHost is a Host header's value as the allow-list has it: lower case,
-// without port and without one trailing dot.
-func normalHost(host string) string {
-	if end := strings.LastIndexByte(host, ']'); end >= 0 {
-		if port := host[end+1:]; port == "" || isPort(port) {
-			host = host[:end+1]
-		}
-	} else if colon := strings.LastIndexByte(host, ':'); colon >= 0 && isPort(host[colon:]) {
-		host = host[:colon]
-	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
-}
-
-// isPort reports whether s is a colon and digits; a lone colon is one too
-// (RFC 3986, 3.2.3).
-func isPort(s string) bool {
-	return s[0] == ':' && strings.Trim(s[1:], "0123456789") == ""
 }
 
 // under reports whether path is prefix or below it, by whole segments. Both

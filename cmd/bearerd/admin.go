@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/bearerd/bearerd/tokens"
 )
@@ -21,47 +26,168 @@ type admin struct {
 // nothing here can be changed or used.
 func (a admin) handler() http.Handler {
 	r := chi.NewRouter()
-	r.Use(middleware.GetHead)
-	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, "") })
-	r.Get("/startupz", func(w http.ResponseWriter, _ *http.Request) {
-		if !a.status().LoggedInOnce {
-			answerProbe(w, "no login has succeeded yet")
-			return
-		}
-		answerProbe(w, "")
-	})
-	r.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, a.notReady()) })
-	r.Method(http.MethodGet, "/metrics", a.metrics)
+	r.Use(adminHeaders)
+	// Not chi's GetHead: its answer to other methods would not name HEAD.
+	get := func(r chi.Router, path string, h http.HandlerFunc) {
+		r.Get(path, h)
+		r.Head(path, h)
+	}
+	get(r, "/livez", func(w http.ResponseWriter, _ *http.Request) { writeAnswer(w, http.StatusOK, answer{OK: true}) })
+	get(r, "/startupz", a.startupz)
+	get(r, "/readyz", a.readyz)
+	get(r, "/metrics", a.metrics.ServeHTTP)
+	r.NotFound(notFound(r))
+	r.MethodNotAllowed(methodNotAllowed(r))
 	return r
 }
 
-// notReady returns why requests cannot be served, or "".
-func (a admin) notReady() string {
+// adminHeaders are those of every answer.
+func adminHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if r.ContentLength != 0 {
+			// Nothing here reads a body, and net/http would wait for it before it
+			// sends the answer.
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// answer is what the admin listener says, other than /metrics and /status.
+type answer struct {
+	OK        bool      `json:"ok"`
+	Reason    string    `json:"reason,omitempty"` // why not
+	Since     time.Time `json:"since,omitzero"`
+	NextLogin time.Time `json:"next_login,omitzero"`
+	Remedy    string    `json:"remedy,omitempty"`
+	Paths     []string  `json:"paths,omitempty"`
+}
+
+func writeAnswer(w http.ResponseWriter, status int, a answer) { writeJSON(w, status, a, "") }
+
+// writeJSON answers with body, whole: with its length told, who has read that
+// much knows that no more comes.
+func writeJSON(w http.ResponseWriter, status int, body any, indent string) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false) // it is read on terminals
+	e.SetIndent("", indent)
+	if err := e.Encode(body); err != nil {
+		panic(err) // our own types
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
+	w.WriteHeader(status)
+	_, _ = w.Write(text.Bytes()) // the client may have gone
+}
+
+func (a admin) startupz(w http.ResponseWriter, _ *http.Request) {
 	st := a.status()
+	if st.LoggedInOnce {
+		writeAnswer(w, http.StatusOK, answer{OK: true})
+		return
+	}
+	a.writeProbe(w, st)
+}
+
+func (a admin) readyz(w http.ResponseWriter, _ *http.Request) { a.writeProbe(w, a.status()) }
+
+// writeProbe answers 200 when bearerd is ready, or 503 with the reason why not
+// and what is known of its end.
+func (a admin) writeProbe(w http.ResponseWriter, st tokens.Status) {
+	stopping := a.stopping()
+	reason := notReady(st, stopping)
+	if reason == "" {
+		writeAnswer(w, http.StatusOK, answer{OK: true})
+		return
+	}
+	p := answer{Reason: reason}
+	if !stopping {
+		p.Since, p.NextLogin = utc(st.FailingSince), utc(st.NextLogin)
+		p.Remedy = remedyFor(st.LastResult, st.Waiting, st.Stopped)
+	}
+	writeAnswer(w, http.StatusServiceUnavailable, p)
+}
+
+// notReady returns why requests cannot be served, or "".
+func notReady(st tokens.Status, stopping bool) string {
 	switch {
-	case a.stopping():
+	case stopping:
 		return "stopping"
 	case st.Ready():
 		return ""
+	case st.Waiting:
+		return st.Cause // "waiting for the password file …"
 	case st.Stopped:
-		return "logins stopped: the credentials were refused and never worked"
+		return fmt.Sprintf("logins stopped after %d refusals (%s)", st.Rejections, st.Cause)
+	case st.LastResult == tokens.Rejected:
+		return fmt.Sprintf("the login server refuses the credentials (%s)", st.Cause)
+	case st.LastResult == tokens.Throttled:
+		return fmt.Sprintf("the login server asks to be left alone for a while (%s)", st.Cause)
 	case st.LastResult == "":
 		return "the first login is under way"
 	default:
-		return "login " + string(st.LastResult) + ": " + st.Cause
+		return fmt.Sprintf("no token from the login server (%s)", st.Cause)
 	}
 }
 
-// answerProbe answers 200, or 503 with the reason why not.
-func answerProbe(w http.ResponseWriter, reason string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	body := struct {
-		OK     bool   `json:"ok"`
-		Reason string `json:"reason,omitempty"`
-	}{reason == "", reason}
-	if reason != "" {
-		w.WriteHeader(http.StatusServiceUnavailable)
+// remedyFor says what a person can do about a login that ended with result, or
+// was not made; "" when there is nothing to mend.
+func remedyFor(result tokens.Result, waiting, stopped bool) string {
+	switch {
+	case result == tokens.OK || result == "":
+		return ""
+	case waiting:
+		return "mend that file; bearerd looks at it every second and logs in when it can be used"
+	case stopped:
+		return "these credentials never worked, so that the account is not locked bearerd asks no more; correct the credentials file, or set the right values and restart, or send SIGHUP"
+	case result == tokens.Rejected:
+		return "check BEARERD_USERNAME and BEARERD_PASSWORD, or BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET; a changed credentials file is tried at once"
+	case result == tokens.Throttled:
+		return "none needed: the login server is busy, and bearerd waits"
+	default:
+		return "check BEARERD_TOKEN_URL and the network; bearerd tries again by itself"
 	}
-	_ = json.NewEncoder(w).Encode(body) // the prober may have gone
 }
+
+func notFound(r chi.Routes) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		var paths []string
+		for _, route := range r.Routes() {
+			method := http.MethodGet
+			if route.Handlers[method] == nil {
+				method = http.MethodPost
+			}
+			paths = append(paths, method+" "+route.Pattern)
+		}
+		slices.Sort(paths)
+		writeAnswer(w, http.StatusNotFound, answer{
+			Reason: "there is nothing at this path of the admin listener; what upstream has is on the data listener",
+			Paths:  paths,
+		})
+	}
+}
+
+func methodNotAllowed(r chi.Routes) http.HandlerFunc {
+	missing := notFound(r)
+	return func(w http.ResponseWriter, req *http.Request) {
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+			if r.Match(chi.NewRouteContext(), method, req.URL.Path) {
+				allowed = append(allowed, method)
+			}
+		}
+		if len(allowed) == 0 { // a method that chi does not know, before it looks at the path
+			missing(w, req)
+			return
+		}
+		allow := strings.Join(allowed, ", ")
+		w.Header().Set("Allow", allow)
+		writeAnswer(w, http.StatusMethodNotAllowed, answer{Reason: "the method of this path is " + strings.Join(allowed, " or ")})
+	}
+}
+
+// utc is a time as the admin listener shows it. Zero stays zero.
+func utc(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -236,6 +236,7 @@ func TestProbes(t *testing.T) {
 		{"no token, login failing", tokens.Status{LoggedInOnce: true, LastResult: tokens.Transient, Cause: "HTTP 500"}, false, 200, 200, 503, "HTTP 500"},
 		{"rejected at the start", tokens.Status{LastResult: tokens.Rejected, Cause: "HTTP 401, error invalid_grant"}, false, 200, 503, 503, "invalid_grant"},
 		{"stopped", tokens.Status{LastResult: tokens.Rejected, Stopped: true}, false, 200, 503, 503, "stopped"},
+		{"stopping before the first login", tokens.Status{}, true, 200, 503, 503, "stopping"},
 		{"stopping", tokens.Status{LoggedInOnce: true, Good: true, LastResult: tokens.OK}, true, 200, 200, 503, "stopping"},
 	} {
 		st, stopping = test.st, test.stopping

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/bearerd/bearerd/proxy"
 	"github.com/bearerd/bearerd/tokens"
 )
 
@@ -19,11 +20,15 @@ import (
 type admin struct {
 	status   func() tokens.Status
 	stopping func() bool
+	page     func() statusPage // of /status
 	metrics  http.Handler
+	hosts    proxy.Hosts // for what does not answer any Host
 }
 
-// handler answers any Host: kubelet and Prometheus send the pod's address, and
-// nothing here can be changed or used.
+// handler has two kinds of paths. Probes and metrics answer any Host: kubelet
+// and Prometheus send the pod's address, and nothing there can be changed or
+// used. /status tells more, so a page whose name was rebound to this machine
+// must not read it.
 func (a admin) handler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(adminHeaders)
@@ -36,6 +41,7 @@ func (a admin) handler() http.Handler {
 	get(r, "/startupz", a.startupz)
 	get(r, "/readyz", a.readyz)
 	get(r, "/metrics", a.metrics.ServeHTTP)
+	get(r.With(a.ownHost), "/status", a.showStatus)
 	r.NotFound(notFound(r))
 	r.MethodNotAllowed(methodNotAllowed(r))
 	return r
@@ -150,6 +156,26 @@ func remedyFor(result tokens.Result, waiting, stopped bool) string {
 	default:
 		return "check BEARERD_TOKEN_URL and the network; bearerd tries again by itself"
 	}
+}
+
+func (a admin) showStatus(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, a.page(), "  ") // people curl it
+}
+
+// ownHost refuses names that are not on the list: a page whose name was rebound
+// to this machine is of the same origin for its browser, and Host is the only
+// sign.
+func (a admin) ownHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !a.hosts.Allow(r.Host) {
+			writeAnswer(w, http.StatusMisdirectedRequest, answer{
+				Reason: "the Host header names neither this machine nor a host in BEARERD_ALLOWED_HOSTS",
+				Remedy: "ask by a name of this machine such as localhost, or list the host in BEARERD_ALLOWED_HOSTS if it is yours",
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func notFound(r chi.Routes) http.HandlerFunc {

@@ -27,6 +27,9 @@ type service struct {
 	manager *tokens.Manager
 	proxy   *proxy.Handler
 
+	started  time.Time
+	registry *prometheus.Registry
+
 	data           *http.Server
 	dataListeners  []net.Listener
 	newConns       connSet
@@ -47,7 +50,10 @@ type observers struct {
 // newService opens the listeners, so that a taken port is an error here. It
 // starts nothing.
 func newService(cfg Config, log logs, o observers) (*service, error) {
-	s := &service{cfg: cfg, log: log, requests: newRunning()}
+	s := &service{
+		cfg: cfg, log: log, requests: newRunning(),
+		started: time.Now(), registry: prometheus.NewRegistry(),
+	}
 	var err error
 	if s.dataListeners, err = listenData(cfg.Listen); err != nil {
 		return nil, err
@@ -57,8 +63,7 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 		return nil, err
 	}
 
-	registry := prometheus.NewRegistry()
-	m := metrics.New(registry, metrics.Options{Version: version(), State: s.state})
+	m := metrics.New(s.registry, metrics.Options{Version: version(), State: s.state})
 	s.manager = tokens.New(tokens.Options{
 		Login:           cfg.login(),
 		DefaultLifetime: cfg.DefaultTokenLifetime,
@@ -71,12 +76,13 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 			o.login(ev)
 		},
 	})
+	hosts := append(hostsOf(s.dataListeners), cfg.AllowedHosts...)
 	s.proxy = proxy.New(proxy.Options{
 		Upstream:              cfg.Upstream,
 		Source:                tokenSource{s.manager},
 		Transport:             cfg.upstreamTransport(),
 		ResponseHeaderTimeout: cfg.ResponseHeaderTimeout,
-		Hosts:                 append(hostsOf(s.dataListeners), cfg.AllowedHosts...),
+		Hosts:                 hosts,
 		Methods:               cfg.AllowedMethods,
 		Paths:                 cfg.AllowedPaths,
 		AllowUpgrade:          cfg.AllowUpgrade,
@@ -99,7 +105,9 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 	s.admin = newServer(admin{
 		status:   s.manager.Status,
 		stopping: s.stopping.Load,
-		metrics:  promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		page:     s.statusPage,
+		hosts:    proxy.NewHosts(append(hostsOf(s.adminListeners), hosts...)...),
+		metrics:  promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}),
 	}.handler(), log.events, "admin")
 	// Nothing there takes a body or lasts: net/http would wait for a body that
 	// somebody announces and does not send.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,12 +25,13 @@ type admin struct {
 	page     func() statusPage // of /status
 	metrics  http.Handler
 	hosts    proxy.Hosts // for what does not answer any Host
+	logIn    func()
 }
 
-// handler has two kinds of paths. Probes and metrics answer any Host: kubelet
+// handler has three kinds of paths. Probes and metrics answer any Host: kubelet
 // and Prometheus send the pod's address, and nothing there can be changed or
 // used. /status tells more, so a page whose name was rebound to this machine
-// must not read it.
+// must not read it. What changes something is for programs of this machine.
 func (a admin) handler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(adminHeaders)
@@ -42,6 +45,8 @@ func (a admin) handler() http.Handler {
 	get(r, "/readyz", a.readyz)
 	get(r, "/metrics", a.metrics.ServeHTTP)
 	get(r.With(a.ownHost), "/status", a.showStatus)
+	local := r.With(ownMachine, a.ownHost, ownOrigin)
+	local.Post("/login", a.postLogin)
 	r.NotFound(notFound(r))
 	r.MethodNotAllowed(methodNotAllowed(r))
 	return r
@@ -68,6 +73,7 @@ type answer struct {
 	Since     time.Time `json:"since,omitzero"`
 	NextLogin time.Time `json:"next_login,omitzero"`
 	Remedy    string    `json:"remedy,omitempty"`
+	Detail    string    `json:"detail,omitempty"` // what happens now
 	Paths     []string  `json:"paths,omitempty"`
 }
 
@@ -162,6 +168,36 @@ func (a admin) showStatus(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, a.page(), "  ") // people curl it
 }
 
+func (a admin) postLogin(w http.ResponseWriter, _ *http.Request) {
+	a.logIn()
+	writeAnswer(w, http.StatusAccepted, answer{OK: true, Detail: "logging in; /readyz and /status say what comes of it"})
+}
+
+// ownMachine refuses who asks from another machine, wherever the listener is
+// bound.
+func ownMachine(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !fromHere(r) {
+			writeAnswer(w, http.StatusForbidden, answer{
+				Reason: "this is for the machine, or the pod, that bearerd runs on, and the request came from another address than its loopback",
+				Remedy: "ask there, by a loopback address such as http://localhost:9180, or through kubectl port-forward or an SSH tunnel",
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// fromHere reports whether r came over a unix socket or from loopback. What a
+// header says of the peer does not count.
+func fromHere(r *http.Request) bool {
+	if at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && at.Network() == "unix" {
+		return true
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && peer.Addr().IsLoopback() // an IPv4-mapped one too
+}
+
 // ownHost refuses names that are not on the list: a page whose name was rebound
 // to this machine is of the same origin for its browser, and Host is the only
 // sign.
@@ -175,6 +211,29 @@ func (a admin) ownHost(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
+	})
+}
+
+// ownOrigin refuses what a web page sends, unless it is one of this very
+// listener. Programs send neither header. That a browser asks first where a
+// request is not simple is no help: a POST without a body is simple.
+func ownOrigin(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var header string
+		origin, site := r.Header["Origin"], r.Header["Sec-Fetch-Site"]
+		switch {
+		case len(origin) > 1 || len(origin) == 1 && !strings.EqualFold(origin[0], "http://"+r.Host):
+			header = "Origin"
+		case len(site) > 1 || len(site) == 1 && site[0] != "none" && site[0] != "same-origin":
+			header = "Sec-Fetch-Site"
+		default:
+			next.ServeHTTP(w, r)
+			return
+		}
+		writeAnswer(w, http.StatusForbidden, answer{
+			Reason: "the request comes from a web page of another origin, says its header " + header,
+			Remedy: "ask with a program that is no browser, such as curl, without an Origin header",
+		})
 	})
 }
 

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -85,9 +88,23 @@ func TestREADMENamesEveryStateOfTheLog(t *testing.T) {
 		want = append(want, found[1])
 	}
 	got := slices.DeleteFunc(firstCells(t, "Health, metrics and logs"), func(cell string) bool {
-		return cell[0] == '/' || strings.HasPrefix(cell, "bearerd_")
+		return strings.Contains(cell, "/") || strings.HasPrefix(cell, "bearerd_")
 	})
 	expectSame(t, "messages of the log", got, want)
+}
+
+func TestREADMENamesEveryAdminPath(t *testing.T) {
+	w := httptest.NewRecorder()
+	admin{metrics: http.NotFoundHandler()}.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	var missing struct{ Paths []string }
+	if err := json.Unmarshal(w.Body.Bytes(), &missing); err != nil {
+		t.Fatal(err)
+	}
+	for i, path := range missing.Paths {
+		missing.Paths[i] = strings.TrimPrefix(path, "GET ")
+	}
+	got := slices.DeleteFunc(firstCells(t, "Health, metrics and logs"), func(cell string) bool { return !strings.Contains(cell, "/") })
+	expectSame(t, "paths of the admin listener", got, missing.Paths)
 }
 
 func TestREADMENamesEveryDependency(t *testing.T) {

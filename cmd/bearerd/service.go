@@ -106,6 +106,7 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 		status:   s.manager.Status,
 		stopping: s.stopping.Load,
 		page:     s.statusPage,
+		logIn:    s.manager.LogIn,
 		hosts:    proxy.NewHosts(append(hostsOf(s.adminListeners), hosts...)...),
 		metrics:  promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}),
 	}.handler(), log.events, "admin")

@@ -26,6 +26,7 @@ type admin struct {
 	metrics  http.Handler
 	hosts    proxy.Hosts // for what does not answer any Host
 	logIn    func()
+	quit     func() // begins a clean stop; nil: not allowed
 }
 
 // handler has three kinds of paths. Probes and metrics answer any Host: kubelet
@@ -47,6 +48,7 @@ func (a admin) handler() http.Handler {
 	get(r.With(a.ownHost), "/status", a.showStatus)
 	local := r.With(ownMachine, a.ownHost, ownOrigin)
 	local.Post("/login", a.postLogin)
+	local.Post("/quitquitquit", a.postQuit)
 	r.NotFound(notFound(r))
 	r.MethodNotAllowed(methodNotAllowed(r))
 	return r
@@ -171,6 +173,20 @@ func (a admin) showStatus(w http.ResponseWriter, _ *http.Request) {
 func (a admin) postLogin(w http.ResponseWriter, _ *http.Request) {
 	a.logIn()
 	writeAnswer(w, http.StatusAccepted, answer{OK: true, Detail: "logging in; /readyz and /status say what comes of it"})
+}
+
+func (a admin) postQuit(w http.ResponseWriter, _ *http.Request) {
+	if a.quit == nil {
+		writeAnswer(w, http.StatusForbidden, answer{
+			Reason: "BEARERD_ALLOW_QUIT is not set",
+			Remedy: "start bearerd with BEARERD_ALLOW_QUIT=true to let POST /quitquitquit end it, or send it SIGTERM",
+		})
+		return
+	}
+	writeAnswer(w, http.StatusAccepted, answer{OK: true, Detail: "stopping"})
+	// The end of the process must not overtake the answer.
+	_ = http.NewResponseController(w).Flush() // who asked may have gone; that asked for a stop all the same
+	a.quit()
 }
 
 // ownMachine refuses who asks from another machine, wherever the listener is

@@ -59,6 +59,7 @@ type Config struct {
 	AllowUpgrade     bool     `split_words:"true" default:"false" desc:"forwards WebSocket and other Upgrade requests"`
 
 	AllowInsecure  bool   `split_words:"true" default:"false" desc:"permits http:// in TOKEN_URL and UPSTREAM off this machine: password and token are then readable on the network"`
+	AllowQuit      bool   `split_words:"true" default:"false" desc:"permits POST /quitquitquit on the admin listener, with which a Job's main container ends bearerd"`
 	CAFile         string `split_words:"true" unset:"the system's roots" desc:"PEM file of further roots to trust, for login and upstream"`
 	ClientCertFile string `split_words:"true" desc:"PEM file of the client certificate, for login and upstream"`
 	ClientKeyFile  string `split_words:"true" desc:"PEM file of its private key"`
@@ -94,7 +95,6 @@ var notYet = []string{
 	"BEARERD_ALLOWED_ORIGINS",
 	"BEARERD_REQUIRE_HEADER",
 	"BEARERD_REQUIRE_HEADER_FILE",
-	"BEARERD_ALLOW_QUIT",
 }
 
 // serviceLinks are the variables that Kubernetes sets in every pod of a

@@ -109,7 +109,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"USERNAME": "u", "PASSWORD": "p", "SCOPE": "a b", "TOKEN_PARAMS": "audience=x", "TOKEN_HOST": "b.example",
 		"LISTEN": "0.0.0.0:1, [::1]:2,", "ADMIN_LISTEN": "10.0.0.1:3", "ALLOW_NON_LOOPBACK": "true",
 		"ALLOWED_HOSTS": "Proxy.example., [2001:DB8::1]", "ALLOWED_METHODS": "get, head", "ALLOWED_PATHS": "/a,/b%20c",
-		"FORWARD_COOKIES": "1", "ALLOW_UPGRADE": "True", "ALLOW_INSECURE": "TRUE",
+		"FORWARD_COOKIES": "1", "ALLOW_UPGRADE": "True", "ALLOW_INSECURE": "TRUE", "ALLOW_QUIT": "true",
 		"CA_FILE": cert, "CLIENT_CERT_FILE": cert, "CLIENT_KEY_FILE": key,
 		"LOGIN_TIMEOUT": "1s", "TOKEN_WAIT": "2s", "DEFAULT_TOKEN_LIFETIME": "3s", "KEEP_WARM": "t",
 		"REPLAY_BUFFER": "64MiB", "MAX_IN_FLIGHT": "5", "DIAL_TIMEOUT": "6s", "RESPONSE_HEADER_TIMEOUT": "7s",
@@ -293,14 +293,14 @@ func TestNothingSet(t *testing.T) {
 
 func TestAllProblemsAtOnceInOrder(t *testing.T) {
 	got := problems(t, []string{
-		"BEARERD_ACCESS_LOG=some", "BEARERD_LISTEN=:80", "BEARERD_UPSTREAM=api.example.com", "BEARERD_ZZZ=1", "BEARERD_ALLOW_QUIT=1",
+		"BEARERD_ACCESS_LOG=some", "BEARERD_LISTEN=:80", "BEARERD_UPSTREAM=api.example.com", "BEARERD_ZZZ=1", "BEARERD_SOCKET_MODE=0600",
 	})
 	var names []string
 	for _, line := range got {
 		name, _, _ := strings.Cut(line, ":")
 		names = append(names, strings.TrimPrefix(name, "BEARERD_"))
 	}
-	want := []string{"ALLOW_QUIT", "ZZZ", "UPSTREAM", "TOKEN_URL", "GRANT_TYPE", "LISTEN", "ACCESS_LOG"}
+	want := []string{"SOCKET_MODE", "ZZZ", "UPSTREAM", "TOKEN_URL", "GRANT_TYPE", "LISTEN", "ACCESS_LOG"}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q\nwant %q", names, want)
 	}

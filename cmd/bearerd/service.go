@@ -38,6 +38,7 @@ type service struct {
 	admin          *http.Server
 	adminListeners []net.Listener
 
+	quit     chan struct{} // asks for a stop; holds one
 	stopping atomic.Bool
 }
 
@@ -52,7 +53,7 @@ type observers struct {
 func newService(cfg Config, log logs, o observers) (*service, error) {
 	s := &service{
 		cfg: cfg, log: log, requests: newRunning(),
-		started: time.Now(), registry: prometheus.NewRegistry(),
+		started: time.Now(), registry: prometheus.NewRegistry(), quit: make(chan struct{}, 1),
 	}
 	var err error
 	if s.dataListeners, err = listenData(cfg.Listen); err != nil {
@@ -102,14 +103,18 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 	s.data.BaseContext = func(net.Listener) context.Context { return base }
 	s.data.ConnState = s.newConns.observe
 	s.data.RegisterOnShutdown(s.newConns.close)
-	s.admin = newServer(admin{
+	answers := admin{
 		status:   s.manager.Status,
 		stopping: s.stopping.Load,
 		page:     s.statusPage,
-		logIn:    s.manager.LogIn,
-		hosts:    proxy.NewHosts(append(hostsOf(s.adminListeners), hosts...)...),
 		metrics:  promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}),
-	}.handler(), log.events, "admin")
+		hosts:    proxy.NewHosts(append(hostsOf(s.adminListeners), hosts...)...),
+		logIn:    s.manager.LogIn,
+	}
+	if cfg.AllowQuit {
+		answers.quit = s.askToQuit
+	}
+	s.admin = newServer(answers.handler(), log.events, "admin")
 	// Nothing there takes a body or lasts: net/http would wait for a body that
 	// somebody announces and does not send.
 	s.admin.ReadTimeout = s.admin.ReadHeaderTimeout
@@ -147,8 +152,8 @@ var (
 	errSecondSignal = errors.New("stopped at once by a second signal")
 )
 
-// run serves until a signal ends it, or a listener fails. It returns nil after
-// a clean stop.
+// run serves until a signal or POST /quitquitquit ends it, or a listener fails.
+// It returns nil after a clean stop.
 func (s *service) run(signals <-chan os.Signal) error {
 	failed := make(chan error, len(s.dataListeners)+len(s.adminListeners))
 	serve := func(server *http.Server, listeners []net.Listener) {
@@ -165,7 +170,20 @@ func (s *service) run(signals <-chan os.Signal) error {
 	// All that may wait, for requests or for a reader of the log, is done
 	// beside this loop: a second signal must always be heard.
 	stopped := make(chan struct{})
-	stopping := false
+	stopping, signalled := false, false
+	stop := func(key, by string) {
+		if stopping {
+			return
+		}
+		stopping = true
+		go func() {
+			defer close(stopped)
+			s.log.events.Info().Str(key, by).Msg("stopping")
+			s.drain()
+			s.log.events.Info().Msg("stopped")
+			s.close()
+		}()
+	}
 	for {
 		select {
 		case err := <-failed:
@@ -176,24 +194,31 @@ func (s *service) run(signals <-chan os.Signal) error {
 			return err
 		case <-stopped:
 			return nil
+		case <-s.quit:
+			stop("request", "POST /quitquitquit")
 		case signal := <-signals:
 			switch {
 			case signal == syscall.SIGHUP:
 				s.manager.LogIn() // which reads the credential files again
-			case stopping:
+			case signalled:
 				s.abandon()
 				return errSecondSignal
 			default:
-				stopping = true
-				go func() {
-					defer close(stopped)
-					s.log.events.Info().Str("signal", signal.String()).Msg("stopping")
-					s.drain()
-					s.log.events.Info().Msg("stopped")
-					s.close()
-				}()
+				// The first is no sign of impatience, even where a stop was asked
+				// for before: Kubernetes sends it to a Job's pod that is deleted.
+				signalled = true
+				stop("signal", signal.String())
 			}
 		}
+	}
+}
+
+// askToQuit asks run for a clean stop. It does not wait, and to ask again
+// changes nothing.
+func (s *service) askToQuit() {
+	select {
+	case s.quit <- struct{}{}:
+	default:
 	}
 }
 

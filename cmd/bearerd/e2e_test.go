@@ -272,24 +272,51 @@ func TestFaultSIGTERMWithRequestsInFlight(t *testing.T) {
 
 func TestDrainDelay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{}, nil)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(arrived)
+			<-release
+		}
+	}))
 	p := w.start(t, append(w.env("vyopta"), "BEARERD_DRAIN_DELAY=2s")...)
 	c := newClient(t)
-	fetch(t, c, p.url+namesPath) // waits for the first login
+	slow := make(chan error, 1)
+	go func() { slow <- expectStatus(c, p.url+"/slow", 200) }()
+	<-arrived
 	if err := expectStatus(c, p.admin+"/readyz", 200); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Second, "/readyz says 503", func() bool { return expectStatus(c, p.admin+"/readyz", 503) == nil })
-	fresh := newClient(t)
-	if err := expectStatus(fresh, p.url+namesPath, 200); err != nil {
+	expectDraining(t, p)
+	close(release)
+	if err := <-slow; err != nil {
+		t.Errorf("a request that was under way: %v", err)
+	}
+	if code := p.exitCode(10 * time.Second); code != 0 {
+		t.Errorf("exit code: got %d, want 0", code)
+	}
+	if d := time.Since(began); d < 2*time.Second {
+		t.Errorf("it ended after %v, want DRAIN_DELAY first", d)
+	}
+}
+
+// expectDraining waits for the stop to begin, and checks that all goes on
+// meanwhile.
+func expectDraining(t *testing.T, p *process) {
+	t.Helper()
+	eventually(t, time.Second, `/readyz says 503 "stopping"`, func() bool {
+		status, _, body := fetch(t, http.DefaultClient, p.admin+"/readyz")
+		return status == 503 && strings.Contains(body, `"reason":"stopping"`)
+	})
+	if err := expectStatus(newClient(t), p.url+"/", 200); err != nil {
 		t.Errorf("a new connection within DRAIN_DELAY: %v", err)
 	}
-	<-p.exited
-	if err := p.cmd.Wait(); err != nil {
-		t.Errorf("exit: got %v, want 0", err)
+	if err := expectStatus(http.DefaultClient, p.admin+"/livez", 200); err != nil {
+		t.Errorf("/livez within DRAIN_DELAY: %v", err)
 	}
 }
 

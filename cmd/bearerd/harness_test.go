@@ -211,8 +211,13 @@ func (p *process) text() string {
 // shown is all that the admin listener shows, while the process runs.
 func (p *process) shown() string {
 	var all strings.Builder
-	for _, path := range []string{"/metrics", "/readyz", "/startupz", "/livez"} {
-		if resp, err := http.Get(p.admin + path); err == nil {
+	for _, path := range []string{"/metrics", "/status", "/readyz", "/startupz", "/livez", "/"} {
+		req, err := http.NewRequest(http.MethodGet, p.admin+path, nil)
+		if err != nil {
+			continue // no admin listener
+		}
+		req.Host = "localhost" // wherever it is bound
+		if resp, err := http.DefaultClient.Do(req); err == nil {
 			_, _ = io.Copy(&all, resp.Body)
 			_ = resp.Body.Close()
 		}
@@ -234,10 +239,16 @@ func (p *process) stop(sig syscall.Signal, within time.Duration) int {
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		p.t.Fatal(err)
 	}
+	return p.exitCode(within)
+}
+
+// exitCode waits for the process's end.
+func (p *process) exitCode(within time.Duration) int {
+	p.t.Helper()
 	select {
 	case <-p.exited:
 	case <-time.After(within):
-		p.t.Fatalf("bearerd had not ended %v after %v", within, sig)
+		p.t.Fatalf("bearerd had not ended after %v", within)
 	}
 	err := p.cmd.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -337,6 +348,21 @@ func many(n int, f func(i int) error) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// post posts nothing to the admin listener and returns what it says.
+func (p *process) post(path string) (int, string) {
+	p.t.Helper()
+	resp, err := http.Post(p.admin+path, "", nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
 }
 
 func expectStatus(c *http.Client, url string, want int) error {

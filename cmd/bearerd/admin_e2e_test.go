@@ -1,0 +1,256 @@
+//go:build unix
+
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bearerd/bearerd/cmd/internal/querysim"
+)
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	for _, v := range querysim.Vendors() {
+		t.Run(v.Name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, querysim.Options{}, nil)
+			p := w.start(t, w.env(v.Name)...)
+			c := newClient(t)
+			if err := expectStatus(c, p.url+namesPath, 200); err != nil {
+				t.Fatal(err)
+			}
+			if err := expectStatus(c, p.url+"/nowhere", 404); err != nil {
+				t.Fatal(err)
+			}
+			// A request is counted when it has ended, which is after its answer.
+			const series = `bearerd_requests_total{code="404",method="GET"}`
+			eventually(t, 5*time.Second, series, func() bool { return p.metric(series) == 1 })
+			status, header, text := fetch(t, c, p.admin+"/status")
+			if status != 200 || header.Get("Content-Type") != "application/json" {
+				t.Fatalf("got %d %v %q, want 200 and JSON", status, header, text)
+			}
+			if !strings.HasPrefix(text, "{\n  \"version\": ") || !strings.HasSuffix(text, "\n}\n") {
+				t.Errorf("got %s\nwant indented lines, the last one ended", text)
+			}
+			var got statusPage
+			if err := json.Unmarshal([]byte(text), &got); err != nil {
+				t.Fatal(err)
+			}
+			if !got.Ready || got.Token == nil || got.Token.Generation != 1 || !got.Token.Good || got.Token.LastUsed == nil ||
+				got.Token.Remaining <= 290 || got.Token.Remaining > 300 || got.Login.LastResult != "ok" || got.Login.ClockSkew == nil {
+				t.Errorf("got %s\nwant a good token that was used", text)
+			}
+			if got.Preset != v.Name || got.Grant != v.GrantType || got.Upstream != w.query.URL || got.TokenURL != w.login.URL+v.LoginPath ||
+				"http://"+got.Listen[0] != p.url || "http://"+got.Admin[0] != p.admin {
+				t.Errorf("got %s\nwant what the start-up line says", text)
+			}
+			if got, err := json.Marshal(got.Counters["bearerd_requests_total"]); err != nil || string(got) != `{"200":{"GET":1},"404":{"GET":1}}` {
+				t.Errorf("requests: got %s %v, want those of /metrics", got, err)
+			}
+		})
+	}
+}
+
+func TestStatusWhileTheLoginFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	v := querysim.Vendors()[0]
+	p := w.start(t, append(w.env(v.Name), "BEARERD_CLIENT_ID=hidden-client",
+		"BEARERD_TOKEN_URL="+w.login.URL+v.LoginPath+"?tenant=hidden-query")...)
+	if err := expectStatus(newClient(t), p.url+namesPath, 502); err != nil {
+		t.Fatal(err)
+	}
+	_, _, text := fetch(t, http.DefaultClient, p.admin+"/status")
+	for _, hidden := range []string{"hidden-client", "hidden-query", querysim.Username} {
+		if strings.Contains(text, hidden) {
+			t.Errorf("/status has %s:\n%s", hidden, text)
+		}
+	}
+	var got statusPage
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Ready || !strings.Contains(text, `"token": null`) || got.Login.LastResult != "rejected" || got.Login.Rejections != 1 ||
+		got.Login.FailingSince.IsZero() || got.Login.NextLogin.Before(got.Login.FailingSince) {
+		t.Errorf("got %s\nwant no token, one refusal and a next login", text)
+	}
+	status, _, probe := fetch(t, http.DefaultClient, p.admin+"/readyz")
+	if status != 503 || !strings.Contains(probe, got.Reason) || !strings.Contains(probe, got.Login.Remedy) || got.Login.Remedy == "" {
+		t.Errorf("/readyz: got %d %s, want the reason and the remedy of /status:\n%s", status, probe, text)
+	}
+}
+
+// A person may want a login at any time: it ends each back-off, and the stop
+// after five refusals, which would take seven and a half minutes by itself.
+func TestLogInAgainLiftsAStop(t *testing.T) {
+	t.Parallel()
+	for how, logIn := range map[string]func(*testing.T, *process){
+		"SIGHUP": func(t *testing.T, p *process) {
+			if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"POST /login": func(t *testing.T, p *process) {
+			if status, body := p.post("/login"); status != 202 || !strings.HasPrefix(body, `{"ok":true,`) {
+				t.Fatalf("POST /login: got %d %q, want 202", status, body)
+			}
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, querysim.Options{}, nil)
+			w.sim.SetPassword("changed")
+			p := w.start(t, w.env("vyopta")...)
+			for refusals := 1; ; refusals++ {
+				eventually(t, 5*time.Second, "a refusal more", func() bool {
+					return p.metric(`bearerd_logins_total{result="rejected"}`) == float64(refusals)
+				})
+				if refusals == 5 {
+					break
+				}
+				logIn(t, p)
+			}
+			status, _, body := fetch(t, http.DefaultClient, p.admin+"/readyz")
+			if status != 503 || !strings.Contains(body, "logins stopped after 5 refusals (HTTP ") {
+				t.Errorf("/readyz: got %d %s, want 503 and that logins stopped", status, body)
+			}
+			if got := p.metric("bearerd_login_stopped"); got != 1 {
+				t.Errorf("bearerd_login_stopped: got %v, want 1", got)
+			}
+			w.sim.SetPassword(querysim.Password)
+			logIn(t, p)
+			eventually(t, 5*time.Second, "ready", func() bool { return expectStatus(http.DefaultClient, p.admin+"/readyz", 200) == nil })
+			if err := expectStatus(newClient(t), p.url+namesPath, 200); err != nil {
+				t.Error(err)
+			}
+			if got := w.sim.Stats().Logins; got != 6 {
+				t.Errorf("logins: got %d, want 6", got)
+			}
+		})
+	}
+}
+
+// While the token is good nothing but SIGHUP and POST /login makes bearerd
+// use a changed file.
+func TestLogInAgainReadsFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{}, nil)
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(querysim.Password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := w.start(t, append(w.env("vyopta")[:3], "BEARERD_USERNAME="+querysim.Username, "BEARERD_PASSWORD_FILE="+file)...)
+	eventually(t, 5*time.Second, "ready", func() bool { return expectStatus(http.DefaultClient, p.admin+"/readyz", 200) == nil })
+	w.sim.SetPassword("rotated")
+	if err := os.WriteFile(file, []byte("rotated\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, "a second token", func() bool { return p.metric("bearerd_token_generation") == 2 })
+	if status, _ := p.post("/login"); status != 202 {
+		t.Errorf("POST /login: got %d, want 202", status)
+	}
+	eventually(t, 5*time.Second, "a third token", func() bool { return p.metric("bearerd_token_generation") == 3 })
+	if got := w.sim.Stats(); got.Logins != 3 || got.LoginsOK != 3 {
+		t.Errorf("logins: got %d, %d of them ok; want 3 and 3", got.Logins, got.LoginsOK)
+	}
+}
+
+func TestPOSTLoginJoinsTheOneUnderWay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, querysim.Options{LoginDelay: time.Second}, nil)
+	p := w.start(t, w.env("vyopta")...)
+	eventually(t, 5*time.Second, "the first login", func() bool { return w.sim.Stats().Logins == 1 })
+	_, _, body := fetch(t, http.DefaultClient, p.admin+"/startupz")
+	if !strings.Contains(body, "the first login is under way") {
+		t.Errorf("/startupz: got %s, want that the login is under way", body)
+	}
+	for range 3 {
+		if status, body := p.post("/login"); status != 202 {
+			t.Errorf("got %d %q, want 202", status, body)
+		}
+	}
+	if err := expectStatus(newClient(t), p.url+namesPath, 200); err != nil {
+		t.Error(err)
+	}
+	if got := w.sim.Stats().Logins; got != 1 {
+		t.Errorf("logins: got %d, want 1", got)
+	}
+}
+
+func TestQuitQuitQuit(t *testing.T) {
+	t.Parallel()
+	arrived, release := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(arrived)
+			<-release
+		}
+	}))
+	t.Run("not without the setting", func(t *testing.T) {
+		p := w.start(t, w.env("vyopta")...)
+		if status, body := p.post("/quitquitquit"); status != 403 || !strings.Contains(body, "BEARERD_ALLOW_QUIT") {
+			t.Errorf("got %d %q, want 403 and the setting", status, body)
+		}
+		if err := expectStatus(http.DefaultClient, p.admin+"/livez", 200); err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(p.text(), `"message":"stopping"`) {
+			t.Error("it stops")
+		}
+	})
+	t.Run("a clean stop", func(t *testing.T) {
+		p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_QUIT=true", "BEARERD_DRAIN_DELAY=2s")...)
+		slow := make(chan error, 1)
+		go func() { slow <- expectStatus(newClient(t), p.url+"/slow", 200) }()
+		<-arrived
+		// The second changes nothing, and is not the second signal; nor is a
+		// signal after them, the first.
+		for range 2 {
+			if status, body := p.post("/quitquitquit"); status != 202 || !strings.HasSuffix(body, "}\n") {
+				t.Errorf("got %d %q, want 202", status, body)
+			}
+			expectDraining(t, p)
+		}
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		close(release)
+		if err := <-slow; err != nil {
+			t.Errorf("a request that was under way: %v", err)
+		}
+		if code := p.exitCode(10 * time.Second); code != 0 {
+			t.Errorf("exit code: got %d, want 0", code)
+		}
+		if got := strings.Count(p.text(), `"message":"stopping"`); got != 1 {
+			t.Errorf("stops begun: got %d, want 1", got)
+		}
+	})
+	t.Run("a second signal after it ends it at once", func(t *testing.T) {
+		p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_QUIT=true", "BEARERD_DRAIN_DELAY=1h")...)
+		if status, _ := p.post("/quitquitquit"); status != 202 {
+			t.Errorf("got %d, want 202", status)
+		}
+		for range 2 {
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			select { // two signals at one moment may come as one
+			case <-p.exited:
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+		if code := p.exitCode(5 * time.Second); code != 1 {
+			t.Errorf("exit code: got %d, want 1", code)
+		}
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -255,6 +256,34 @@ func TestQuitQuitQuit(t *testing.T) {
 			t.Errorf("exit code: got %d, want 1", code)
 		}
 	})
+}
+
+// What Prometheus's own linter has to say of /metrics: nothing.
+func TestPromtool(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		lacking(t, "promtool")
+	}
+	w := newWorld(t, querysim.Options{}, nil)
+	p := w.start(t, w.env("vyopta")...)
+	c := newClient(t)
+	for path, want := range map[string]int{namesPath: 200, "/nowhere": 404} {
+		if err := expectStatus(c, p.url+path, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.sim.Revoke()
+	if err := expectStatus(c, p.url+namesPath, 200); err != nil {
+		t.Fatal(err)
+	}
+	const series = `bearerd_upstream_unauthorized_total{outcome="replayed"}`
+	eventually(t, 5*time.Second, series, func() bool { return p.metric(series) == 1 })
+	_, _, text := fetch(t, c, p.admin+"/metrics")
+	check := exec.Command(promtool, "check", "metrics")
+	check.Stdin = strings.NewReader(text)
+	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("promtool check metrics: got %v and\n%s\nwant 0 and silence", err, out)
+	}
 }
 
 // askEnv in the environment makes the test binary a client of the requests

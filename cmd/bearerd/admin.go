@@ -27,6 +27,7 @@ type admin struct {
 	hosts    proxy.Hosts // for what does not answer any Host
 	logIn    func()
 	quit     func() // begins a clean stop; nil: not allowed
+	asked    bool   // as in loginFailure
 }
 
 // handler has three kinds of paths. Probes and metrics answer any Host: kubelet
@@ -120,7 +121,7 @@ func (a admin) writeProbe(w http.ResponseWriter, st tokens.Status) {
 	p := answer{Reason: reason}
 	if !stopping {
 		p.Since, p.NextLogin = utc(st.FailingSince), utc(st.NextLogin)
-		p.Remedy = remedyFor(st.LastResult, st.Waiting, st.Stopped)
+		p.Remedy = adviceFor(st, a.asked)
 	}
 	writeAnswer(w, http.StatusServiceUnavailable, p)
 }
@@ -144,25 +145,6 @@ func notReady(st tokens.Status, stopping bool) string {
 		return "the first login is under way"
 	default:
 		return fmt.Sprintf("no token from the login server (%s)", st.Cause)
-	}
-}
-
-// remedyFor says what a person can do about a login that ended with result, or
-// was not made; "" when there is nothing to mend.
-func remedyFor(result tokens.Result, waiting, stopped bool) string {
-	switch {
-	case result == tokens.OK || result == "":
-		return ""
-	case waiting:
-		return "mend that file; bearerd looks at it every second and logs in when it can be used"
-	case stopped:
-		return "these credentials never worked, so that the account is not locked bearerd asks no more; correct the credentials file, or set the right values and restart, or send SIGHUP"
-	case result == tokens.Rejected:
-		return "check BEARERD_USERNAME and BEARERD_PASSWORD, or BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET; a changed credentials file is tried at once"
-	case result == tokens.Throttled:
-		return "none needed: the login server is busy, and bearerd waits"
-	default:
-		return "check BEARERD_TOKEN_URL and the network; bearerd tries again by itself"
 	}
 }
 

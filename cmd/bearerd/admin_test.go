@@ -306,7 +306,7 @@ func TestProbeReasons(t *testing.T) {
 		{tokens.Status{LastResult: tokens.Rejected, Cause: "HTTP 401, error invalid_grant", Rejections: 1, FailingSince: since, NextLogin: next}, false,
 			`{"ok":false,"reason":"the login server refuses the credentials (HTTP 401, error invalid_grant)"` + times + `,"remedy":"check BEARERD_USERNAME`},
 		{tokens.Status{LastResult: tokens.Rejected, Cause: "HTTP 401, error invalid_grant", Stopped: true, Rejections: 5, FailingSince: since}, false,
-			`{"ok":false,"reason":"logins stopped after 5 refusals (HTTP 401, error invalid_grant)","since":"2026-01-02T03:04:05.678Z","remedy":"these credentials never worked`},
+			`{"ok":false,"reason":"logins stopped after 5 refusals (HTTP 401, error invalid_grant)","since":"2026-01-02T03:04:05.678Z","remedy":"check BEARERD_USERNAME`},
 		{tokens.Status{LastResult: tokens.Throttled, Cause: "HTTP 429", FailingSince: since, NextLogin: next}, false,
 			`{"ok":false,"reason":"the login server asks to be left alone for a while (HTTP 429)"` + times + `,"remedy":"none needed`},
 		{tokens.Status{LastResult: tokens.Transient, Cause: "dial tcp 192.0.2.1:443: connection refused", FailingSince: since, NextLogin: next}, false,
@@ -374,9 +374,9 @@ func TestStatusOfLogin(t *testing.T) {
 		{tokens.Status{LastResult: tokens.OK, Skew: -90 * time.Second, SkewKnown: true, LoggingIn: true},
 			`{"last_result":"ok","logging_in":true,"stopped":false,"waiting":false,"rejections":0,"clock_skew_s":-90}`},
 		{tokens.Status{LastResult: tokens.Throttled, Cause: "HTTP 429", FailingSince: time.Unix(0, 0), NextLogin: time.Unix(60, 0)},
-			`{"last_result":"throttled","cause":"HTTP 429","remedy":"none needed: the login server is busy, and bearerd waits","failing_since":"1970-01-01T00:00:00Z","next_login":"1970-01-01T00:01:00Z",` + flags + `}`},
+			`{"last_result":"throttled","cause":"HTTP 429","remedy":"none needed: the login server is busy; bearerd tries again by itself","failing_since":"1970-01-01T00:00:00Z","next_login":"1970-01-01T00:01:00Z",` + flags + `}`},
 	} {
-		got, err := json.Marshal(statusOfLogin(test.st))
+		got, err := json.Marshal(statusOfLogin(test.st, false))
 		if err != nil || string(got) != test.want {
 			t.Errorf("got  %s %v\nwant %s", got, err, test.want)
 		}

@@ -189,7 +189,7 @@ func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, t
 	}
 	req.URL, req.RequestURI = target, target.RequestURI()
 	req.Header.Set("User-Agent", "bearerd")
-	answer := &answer{header: make(http.Header), begun: func() { time.AfterFunc(bodyPatience, cancel) }}
+	answer := &checkAnswer{header: make(http.Header), begun: func() { time.AfterFunc(bodyPatience, cancel) }}
 	func() {
 		defer func() {
 			if p := recover(); p != nil && p != http.ErrAbortHandler {
@@ -229,19 +229,19 @@ func (s oneToken) Renew(context.Context, uint64, func() bool) (proxy.Token, erro
 	return proxy.Token{}, tokens.ErrNotRenewed
 }
 
-// answer is the ResponseWriter of the one GET. It keeps what may be bearerd's
+// checkAnswer is the ResponseWriter of the one GET. It keeps what may be bearerd's
 // own error, and ends a long body.
-type answer struct {
+type checkAnswer struct {
 	header http.Header
 	begun  func()
 	body   []byte
 }
 
-func (a *answer) Header() http.Header { return a.header }
+func (a *checkAnswer) Header() http.Header { return a.header }
 
-func (a *answer) WriteHeader(int) { a.begun() }
+func (a *checkAnswer) WriteHeader(int) { a.begun() }
 
-func (a *answer) Write(p []byte) (int, error) {
+func (a *checkAnswer) Write(p []byte) (int, error) {
 	if len(a.body)+len(p) > maxProblemBody {
 		return 0, errors.New("enough")
 	}
@@ -250,7 +250,7 @@ func (a *answer) Write(p []byte) (int, error) {
 }
 
 // detail is that of bearerd's own error.
-func (a *answer) detail() string {
+func (a *checkAnswer) detail() string {
 	var problem struct{ Detail string }
 	_ = json.Unmarshal(a.body, &problem) // bearerd wrote it
 	return problem.Detail

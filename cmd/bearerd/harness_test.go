@@ -299,15 +299,6 @@ func newClient(t testing.TB) *http.Client {
 	}
 }
 
-// needed skips a test for want of something that CI machines have.
-func needed(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
 // eventually waits until ok says yes.
 func eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()

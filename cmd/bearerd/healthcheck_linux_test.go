@@ -15,7 +15,7 @@ import (
 // name server, no environment but what it is given.
 func TestHealthcheckFromScratch(t *testing.T) {
 	if os.Getuid() != 0 {
-		needed(t, "chroot needs root")
+		lacking(t, "root, for chroot")
 	}
 	root := t.TempDir()
 	build := exec.Command("go", "build", "-o", filepath.Join(root, "bearerd"), ".")

@@ -14,9 +14,9 @@ import (
 // errUnanswered ends a command whose question nobody answered.
 var errUnanswered = errors.New("nothing was entered; to start without questions set BEARERD_USERNAME and BEARERD_PASSWORD, or their _FILE forms")
 
-// ask asks at the terminal for what is missing, and returns lines of
+// askPerson asks at the terminal for what is missing, and returns lines of
 // NAME=value.
-func ask(missing *configError, signals <-chan os.Signal, stderr io.Writer) ([]string, error) {
+func askPerson(missing *configError, signals <-chan os.Signal, stderr io.Writer) ([]string, error) {
 	stdin := int(os.Stdin.Fd())
 	before, err := term.GetState(stdin)
 	if err != nil {
@@ -34,13 +34,13 @@ func ask(missing *configError, signals <-chan os.Signal, stderr io.Writer) ([]st
 		for _, p := range missing.problems {
 			var answer string
 			if p.variable == "BEARERD_PASSWORD" {
-				answer, r.err = question(stderr, "Password (it does not show): ", func() (string, error) {
+				answer, r.err = promptFor(stderr, "Password (it does not show): ", func() (string, error) {
 					text, err := term.ReadPassword(stdin)
 					fmt.Fprintln(stderr)
 					return string(text), err
 				})
 			} else {
-				answer, r.err = question(stderr, "User name for "+missing.login+": ", func() (string, error) {
+				answer, r.err = promptFor(stderr, "User name for "+missing.login+": ", func() (string, error) {
 					line, err := readLine(os.Stdin)
 					return strings.TrimSpace(line), err
 				})
@@ -62,8 +62,8 @@ func ask(missing *configError, signals <-chan os.Signal, stderr io.Writer) ([]st
 	}
 }
 
-// question asks until the answer can be used.
-func question(w io.Writer, text string, read func() (string, error)) (string, error) {
+// promptFor asks until the answer can be used.
+func promptFor(w io.Writer, text string, read func() (string, error)) (string, error) {
 	for {
 		fmt.Fprint(w, text)
 		answer, err := read()

@@ -25,6 +25,14 @@ func failureOf(st tokens.Status, asked bool) loginFailure {
 	return loginFailure{st.LastResult, st.Cause, st.Waiting, st.Stopped, st.Rejections, asked}
 }
 
+// adviceFor is the advice for a state; "" when there is nothing to mend.
+func adviceFor(st tokens.Status, asked bool) string {
+	if st.LastResult == tokens.OK || st.LastResult == "" {
+		return ""
+	}
+	return failureOf(st, asked).advice()
+}
+
 // advice says what a person can do, and what bearerd does meanwhile.
 func (f loginFailure) advice() string { return f.remedy() + "; " + f.next() }
 

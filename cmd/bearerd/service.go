@@ -110,6 +110,7 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 		metrics:  promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}),
 		hosts:    proxy.NewHosts(append(hostsOf(s.adminListeners), hosts...)...),
 		logIn:    s.manager.LogIn,
+		asked:    cfg.asked(),
 	}
 	if cfg.AllowQuit {
 		answers.quit = s.askToQuit

@@ -62,7 +62,7 @@ func (s sources) load(signals <-chan os.Signal, stderr io.Writer) (Config, error
 	cfg, err := loadConfig(all...)
 	bad, ok := errors.AsType[*configError](err)
 	if ok && bad.askable() && isTerminal(stderr) && term.IsTerminal(int(os.Stdin.Fd())) {
-		answers, unanswered := ask(bad, signals, stderr)
+		answers, unanswered := askPerson(bad, signals, stderr)
 		if unanswered != nil {
 			return Config{}, unanswered
 		}

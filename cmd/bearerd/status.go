@@ -76,7 +76,7 @@ func (s *service) statusPage() statusPage {
 		Ready:    reason == "",
 		Reason:   reason,
 		Token:    statusOfToken(st, now),
-		Login:    statusOfLogin(st),
+		Login:    statusOfLogin(st, s.cfg.asked()),
 		Preset:   s.cfg.Preset,
 		Grant:    s.cfg.GrantType,
 		Upstream: withoutQuery(s.cfg.Upstream),
@@ -111,11 +111,11 @@ func statusOfToken(st tokens.Status, now time.Time) *tokenStatus {
 	return t
 }
 
-func statusOfLogin(st tokens.Status) loginStatus {
+func statusOfLogin(st tokens.Status, asked bool) loginStatus {
 	l := loginStatus{
 		LastResult:   st.LastResult,
 		Cause:        st.Cause,
-		Remedy:       remedyFor(st.LastResult, st.Waiting, st.Stopped),
+		Remedy:       adviceFor(st, asked),
 		FailingSince: utc(st.FailingSince),
 		NextLogin:    utc(st.NextLogin),
 		LoggingIn:    st.LoggingIn,

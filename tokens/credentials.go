@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -59,14 +61,23 @@ func (l *Login) read() (r reading) {
 		}
 		text, err := readFile(secret.source.File)
 		if err != nil && r.problem == "" {
-			r.problem = fmt.Sprintf("waiting for the %s file %q: %v", secret.name, secret.source.File, err)
+			r.problem = fmt.Sprintf("waiting for the %s file%s: %v", secret.name, shownPath(secret.source.File), err)
 		}
 		*secret.to = text
 	}
 	if _, err := url.ParseQuery(r.params.Reveal()); err != nil && l.Params.File != "" && r.problem == "" {
-		r.problem = fmt.Sprintf("waiting for the token parameters file %q: it is not of the form a=b&c=d", l.Params.File) // err quotes it
+		r.problem = fmt.Sprintf("waiting for the token parameters file%s: it is not of the form a=b&c=d", shownPath(l.Params.File)) // err quotes it
 	}
 	return r
+}
+
+// shownPath quotes a path for a message, after a space. One that is not absolute
+// may be the secret itself, put in the wrong place, and is not shown.
+func shownPath(path string) string {
+	if !filepath.IsAbs(path) {
+		return ""
+	}
+	return " " + strconv.Quote(path)
 }
 
 var (

@@ -22,12 +22,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"time"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
@@ -117,19 +119,22 @@ func (r *release) prepare(ctx context.Context) error {
 	return r.prepareBuilds(ctx)
 }
 
+// made are the names of what a release makes, but for SHA256SUMS.
+var made = regexp.MustCompile(`^bearerd_.*_(linux|darwin|windows)_(amd64|arm64)(\.tar\.gz|\.zip|\.cdx\.json)$`)
+
 // write makes the files of the release. SHA256SUMS comes last: a folder that
 // has it is complete.
 func (r *release) write(ctx context.Context, out string, stdout io.Writer) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	for _, pattern := range []string{"SHA256SUMS", "bearerd_*"} { // of an earlier run
-		old, err := filepath.Glob(filepath.Join(out, pattern))
-		if err != nil {
-			return err
-		}
-		for _, file := range old {
-			if err := os.Remove(file); err != nil {
+	old, err := os.ReadDir(out)
+	if err != nil {
+		return err
+	}
+	for _, file := range old { // of an earlier run
+		if name := file.Name(); name == "SHA256SUMS" || made.MatchString(name) {
+			if err := os.Remove(filepath.Join(out, name)); err != nil {
 				return err
 			}
 		}

@@ -149,7 +149,7 @@ func TestLogInAgainReadsFiles(t *testing.T) {
 	if err := os.WriteFile(file, []byte(querysim.Password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := w.start(t, append(w.env("vyopta")[:3], "BEARERD_USERNAME="+querysim.Username, "BEARERD_PASSWORD_FILE="+file)...)
+	p := w.start(t, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE="+file)...)
 	eventually(t, 5*time.Second, "ready", func() bool { return expectStatus(http.DefaultClient, p.admin+"/readyz", 200) == nil })
 	w.sim.SetPassword("rotated")
 	if err := os.WriteFile(file, []byte("rotated\n"), 0o600); err != nil {
@@ -170,7 +170,7 @@ func TestLogInAgainReadsFiles(t *testing.T) {
 
 func TestPOSTLoginJoinsTheOneUnderWay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{LoginDelay: time.Second}, nil)
+	w := newWorld(t, querysim.Options{LoginDelay: 3 * time.Second}, nil)
 	p := w.start(t, w.env("vyopta")...)
 	eventually(t, 5*time.Second, "the first login", func() bool { return w.sim.Stats().Logins == 1 })
 	_, _, body := fetch(t, http.DefaultClient, p.admin+"/startupz")
@@ -212,7 +212,7 @@ func TestQuitQuitQuit(t *testing.T) {
 		}
 	})
 	t.Run("a clean stop", func(t *testing.T) {
-		p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_QUIT=true", "BEARERD_DRAIN_DELAY=2s")...)
+		p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_QUIT=true", "BEARERD_DRAIN_DELAY=5s")...)
 		slow := make(chan error, 1)
 		go func() { slow <- expectStatus(newClient(t), p.url+"/slow", 200) }()
 		<-arrived

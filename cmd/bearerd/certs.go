@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 )
-
-const maxFileSize = 1 << 20 // bytes
 
 // loadCertificates reads CA_FILE, CLIENT_CERT_FILE and CLIENT_KEY_FILE into c.
 func (l *loader) loadCertificates(c *Config) {
@@ -118,16 +113,9 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w; make it readable", show(path), reason(err))
 	}
 	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err == nil && len(text) > maxFileSize {
-		err = errors.New("larger than 1 MiB")
-	}
+	text, err := readText(f) // a BOM would hide the first certificate from package pem
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; write the path of a PEM file", show(path), reason(err))
+		return nil, fmt.Errorf("%s: %w", show(path), err)
 	}
-	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
-		return nil, fmt.Errorf("%s is UTF-16; save it as ASCII", show(path)) // PowerShell's > writes it
-	}
-	// A BOM would hide the first certificate from package pem.
-	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
+	return []byte(text), nil
 }

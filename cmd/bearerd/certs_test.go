@@ -85,7 +85,7 @@ func TestCertificateProblems(t *testing.T) {
 		t.Fatal(err)
 	}
 	large := filepath.Join(t.TempDir(), "large")
-	if err := os.WriteFile(large, make([]byte, maxFileSize+1), 0o600); err != nil {
+	if err := os.WriteFile(large, make([]byte, maxTextFile+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -101,7 +101,7 @@ func TestCertificateProblems(t *testing.T) {
 		{"key as CA", []string{"BEARERD_CA_FILE=" + key}, "BEARERD_CA_FILE: … holds no certificate in PEM form; it must have a BEGIN CERTIFICATE line"},
 		{"missing CA", []string{"BEARERD_CA_FILE=" + empty + "x"}, "BEARERD_CA_FILE: …; write the path of a PEM file"},
 		{"directory", []string{"BEARERD_CA_FILE=" + dir}, "BEARERD_CA_FILE: … is not a regular file; write the path of a PEM file"},
-		{"large", []string{"BEARERD_CA_FILE=" + large}, "BEARERD_CA_FILE: …: larger than 1 MiB; write the path of a PEM file"},
+		{"large", []string{"BEARERD_CA_FILE=" + large}, "BEARERD_CA_FILE: …: larger than 1 MiB; is it the right file?"},
 		{"no key", []string{certVar + "=" + cert}, keyVar + ": missing; BEARERD_CLIENT_CERT_FILE needs it"},
 		{"no certificate", []string{keyVar + "=" + key}, certVar + ": missing; BEARERD_CLIENT_KEY_FILE needs it"},
 		{"swapped", []string{certVar + "=" + cert, keyVar + "=" + cert}, keyVar + ": … holds no private key in PEM form; it must have a BEGIN PRIVATE KEY line"},

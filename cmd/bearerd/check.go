@@ -2,22 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"os"
-	"runtime"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/bearerd/bearerd/proxy"
 	"github.com/bearerd/bearerd/tokens"
@@ -46,28 +40,26 @@ func check(from sources, path string, asJSON bool, signals <-chan os.Signal, std
 		}
 		return err
 	}
+	if path == "" {
+		path = "/"
+		if len(cfg.AllowedPaths) > 0 {
+			path = cfg.AllowedPaths[0]
+		}
+	}
 	target, err := url.ParseRequestURI(path)
 	if err != nil {
 		return usageError("-path is not the path of a URL")
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-signals:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-
+	ctx, stop := untilSignal(signals)
+	defer stop()
 	r := newReport()
 	r.describeSettings(cfg)
 	token := r.logIn(ctx, cfg)
 	if token != nil {
-		r.askUpstream(ctx, cfg, target, token)
+		r.askUpstream(ctx, cfg, target, token, max(upstreamPatience, cfg.ResponseHeaderTimeout+time.Second))
 	}
 	if ctx.Err() != nil {
-		return errors.New("check interrupted")
+		return errInterrupted
 	}
 	r.judge()
 	if asJSON {
@@ -121,57 +113,15 @@ func (r *report) logIn(ctx context.Context, cfg Config) *tokens.Token {
 	return token
 }
 
-// describeToken tells what a token says of itself, but for its text.
-func describeToken(t *tokens.Token) *tokenReport {
-	claims := jwt.MapClaims{}
-	// As in package tokens: an unknown alg is an error that comes after the
-	// claims have been read.
-	_, _, _ = jwt.NewParser().ParseUnverified(t.Bearer(), claims)
-	d := &tokenReport{Form: "opaque", Lifetime: t.Lifetime.Seconds(), Rule: t.Rule, Claims: make(map[string][]string)}
-	if len(claims) > 0 {
-		d.Form = "JWT"
-	}
-	for _, name := range claimsShown {
-		switch value := claims[name].(type) {
-		case string:
-			d.Claims[name] = []string{printable(value)}
-		case []any:
-			for _, item := range value {
-				if text, ok := item.(string); ok && len(d.Claims[name]) < 20 {
-					d.Claims[name] = append(d.Claims[name], printable(text))
-				}
-			}
-		}
-	}
-	return d
-}
-
-// claimsShown say what a token is for and who asked for it. None names the
-// account.
-var claimsShown = []string{"aud", "scope", "azp"}
-
-// printable is text of a server's choice, fit for a terminal.
-func printable(s string) string {
-	const most = 200
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
-	if len(s) > most {
-		s = s[:most] + "..."
-	}
-	return s
-}
-
 // askUpstream makes the one GET, through the proxy's own handler: the report
-// tells what a tool's request would meet.
-func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, token *tokens.Token) {
-	ctx, cancel := context.WithTimeout(ctx, upstreamPatience)
-	defer cancel()
+// tells what a tool's request would meet. Upstream's header may take patience.
+func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, token *tokens.Token, patience time.Duration) {
 	// As from a server, so that ReverseProxy panics when an answer is cut short.
 	ctx = context.WithValue(ctx, http.ServerContextKey, new(http.Server))
+	ctx, cancel := context.WithCancel(ctx) // and no deadline, which would look like a stop
+	defer cancel()
+	limit := time.AfterFunc(patience, cancel)
+	defer limit.Stop()
 	trace := new(connTrace)
 	var ex proxy.Exchange
 	handler := proxy.New(proxy.Options{
@@ -189,14 +139,14 @@ func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, t
 	}
 	req.URL, req.RequestURI = target, target.RequestURI()
 	req.Header.Set("User-Agent", "bearerd")
-	answer := &checkAnswer{header: make(http.Header), begun: func() { time.AfterFunc(bodyPatience, cancel) }}
+	w := &checkAnswer{header: make(http.Header), begun: func() { limit.Reset(bodyPatience) }}
 	func() {
 		defer func() {
 			if p := recover(); p != nil && p != http.ErrAbortHandler {
 				panic(p)
 			}
 		}()
-		handler.ServeHTTP(answer, req)
+		handler.ServeHTTP(w, req)
 	}()
 
 	shown := *cfg.Upstream
@@ -209,13 +159,15 @@ func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, t
 		Connection: trace.report(cfg.Upstream),
 		CutShort:   ex.Outcome == proxy.Aborted,
 	}
-	if ex.Error != "" {
-		u.Status, u.Code, u.remedy = 0, string(ex.Error), answer.detail()
-		if ex.Cause != nil {
-			u.Cause = tokens.DescribeError(ex.Cause)
-		}
-	} else if ex.Status == 0 {
-		u.Code, u.Cause = string(proxy.UpstreamTimeout), fmt.Sprintf("no answer within %v", upstreamPatience)
+	switch {
+	case ex.Error != "" && ex.Cause == nil: // the guard's
+		u.Status, u.Code, u.remedy = 0, ex.Error, w.detail()
+	case ex.Error != "":
+		u.Status, u.Code, u.Cause = 0, ex.Error, upstreamCause(&ex)
+		u.remedy = upstreamRemedy(ex.Error, u.Cause)
+	case ex.Status == 0:
+		u.Code, u.Cause = proxy.UpstreamTimeout, fmt.Sprintf("no answer within %v", patience)
+		u.remedy = "ask for another path by -path, or ask whoever runs " + u.URL
 	}
 	r.Upstream = u
 }
@@ -273,13 +225,14 @@ func (r *report) judge() {
 			"ask the vendor, and set BEARERD_DEFAULT_TOKEN_LIFETIME to that")
 	}
 	if l.Skew != nil && math.Abs(*l.Skew) >= clockWrong.Seconds() {
-		add(severityWarning, "the clocks differ: this machine's is "+ahead(*l.Skew),
-			"have the system set its clock by the network; bearerd itself does not mind, as it counts a token's life by the server's clock")
+		add(severityWarning, clockSays(skewOf(*l.Skew)), clockRemedy)
 	}
 	if u := r.Upstream; u != nil {
 		switch {
+		case u.Code != "" && u.Cause == "":
+			add(severityError, fmt.Sprintf("bearerd itself refuses this request (%s): upstream was not asked", u.Code), u.remedy)
 		case u.Code != "":
-			add(severityError, strings.TrimSuffix("upstream gave no answer ("+u.Code+"): "+u.Cause, ": "), u.remedy)
+			add(severityError, fmt.Sprintf("upstream gave no answer (%s): %s", u.Code, u.Cause), u.remedy)
 		case u.Status == http.StatusUnauthorized:
 			add(severityError, "upstream refuses the token that the login server has just given (HTTP 401)",
 				"the token may be for another API: compare aud and scope above; check BEARERD_UPSTREAM, BEARERD_SCOPE and BEARERD_TOKEN_PARAMS (audience)")
@@ -294,85 +247,5 @@ func (r *report) judge() {
 	r.Healthy = true
 	for _, p := range r.Problems {
 		r.Healthy = r.Healthy && p.Severity != severityError
-	}
-}
-
-// connTrace notes how a connection was made.
-type connTrace struct {
-	mu        sync.Mutex // guards all below
-	connected bool
-	state     tls.ConnectionState
-	shaken    bool // a TLS handshake ended, with err or without
-	err       error
-}
-
-func (t *connTrace) context(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		// With an https proxy there are two handshakes; the last is the server's.
-		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.state, t.shaken, t.err = state, true, err
-		},
-		GotConn: func(httptrace.GotConnInfo) {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.connected = true
-		},
-	})
-}
-
-// traced is a RoundTripper that notes how connections were made.
-type traced struct {
-	http.RoundTripper
-	trace *connTrace
-}
-
-func (t traced) RoundTrip(req *http.Request) (*http.Response, error) {
-	return t.RoundTripper.RoundTrip(req.WithContext(t.trace.context(req.Context())))
-}
-
-// report tells of the connection to u; nil when there was none.
-func (t *connTrace) report(u *url.URL) *connReport {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.connected && !t.shaken {
-		return nil
-	}
-	c := &connReport{HTTP: "HTTP/1.1", TLS: noTLS}
-	if u.Scheme != "https" || !t.shaken {
-		return c
-	}
-	if t.state.NegotiatedProtocol == "h2" {
-		c.HTTP = "HTTP/2"
-	}
-	certificates := t.state.PeerCertificates
-	if t.err != nil {
-		c.HTTP, c.TLS = "", ""
-		if e, ok := errors.AsType[*tls.CertificateVerificationError](t.err); ok {
-			certificates = e.UnverifiedCertificates
-		}
-	} else {
-		c.TLS = tls.VersionName(t.state.Version)
-	}
-	if len(certificates) > 0 {
-		c.Certificate = &certReport{
-			Subject: printable(certificates[0].Subject.String()),
-			Issuer:  printable(certificates[0].Issuer.String()),
-			Ends:    certificates[0].NotAfter.UTC(),
-			Trusted: t.err == nil,
-		}
-	}
-	return c
-}
-
-func newReport() *report {
-	return &report{
-		Version:  version(),
-		Go:       runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Time:     time.Now().UTC().Truncate(time.Second),
-		Settings: []settingReport{},
-		Problems: []finding{},
 	}
 }

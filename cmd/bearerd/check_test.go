@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,7 +103,7 @@ func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
 		}, nil, nil, 0, []string{"HTTP 307"}},
 		{"500", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }, nil, nil, 1, []string{"HTTP 500", "upstream has a fault"}},
 		{"reset", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, nil, nil, 1, []string{"upstream_unreachable", "BEARERD_UPSTREAM"}},
-		{"no header in time", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, []string{"BEARERD_RESPONSE_HEADER_TIMEOUT=50ms"}, nil, 1, []string{"upstream_timeout", "BEARERD_RESPONSE_HEADER_TIMEOUT"}},
+		{"no header in time", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, []string{"BEARERD_RESPONSE_HEADER_TIMEOUT=50ms"}, nil, 1, []string{"upstream_timeout: no response header within", "raise BEARERD_RESPONSE_HEADER_TIMEOUT"}},
 		{"a stream without end", func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, "data: x\n\n")
 			_ = http.NewResponseController(w).Flush()
@@ -115,7 +116,9 @@ func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
 				}
 			}
 		}, nil, nil, 0, []string{"HTTP 200", "Healthy."}},
-		{"a path that is not allowed", http.NotFound, []string{"BEARERD_ALLOWED_PATHS=/cpmm"}, []string{"-path", "/other"}, 1, []string{"path_not_allowed", "BEARERD_ALLOWED_PATHS"}},
+		{"a path that is not allowed", http.NotFound, []string{"BEARERD_ALLOWED_PATHS=/cpmm"}, []string{"-path", "/other"}, 1, []string{"bearerd itself refuses", "path_not_allowed", "BEARERD_ALLOWED_PATHS", "not asked"}},
+		{"the first path that is allowed", http.NotFound, []string{"BEARERD_ALLOWED_PATHS=/cpmm,/other"}, nil, 0, []string{"/cpmm\n", "HTTP 404", "Healthy."}},
+		{"GET is not allowed", http.NotFound, []string{"BEARERD_ALLOWED_METHODS=POST"}, nil, 1, []string{"bearerd itself refuses", "BEARERD_ALLOWED_METHODS"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -173,21 +176,27 @@ func TestCheckOfABadConfiguration(t *testing.T) {
 }
 
 func TestCheckOfTheClock(t *testing.T) {
-	for skew, want := range map[time.Duration]string{
-		-4 * time.Second:     "this machine's is 4 s ahead", // below what is worth a warning
-		90 * time.Second:     "s behind",
-		-3600 * time.Second:  "3600 s ahead",
-		400 * 24 * time.Hour: "s behind",
-	} {
-		w := newWorld(t, querysim.Options{Now: func() time.Time { return time.Now().Add(skew) }}, nil)
+	for _, skew := range []time.Duration{0, -3 * time.Second, -3600 * time.Second, 90 * time.Second, 400 * 24 * time.Hour} {
+		w := newWorld(t, querysim.Options{}, nil)
+		if err := w.sim.SetFaults(querysim.Faults{Skew: skew}); err != nil {
+			t.Fatal(err)
+		}
 		code, text, r := w.examine(t, w.env("graphnet"))
 		if code != 0 {
 			t.Errorf("%v: exit code %d, want 0: bearerd does not mind", skew, code)
 		}
-		if warned := len(r.Problems) == 1; warned != (skew.Abs() >= 5*time.Second) {
+		// Date has whole seconds, and the answer takes its time.
+		got := skewOf(*r.Login.Skew)
+		if off := got + skew; off.Abs() > time.Second {
+			t.Errorf("%v: got a skew of %v", skew, got)
+		}
+		if warned := len(r.Problems) == 1; warned != (skew.Abs() > 10*time.Second) {
 			t.Errorf("%v: problems %v", skew, r.Problems)
 		}
-		contains(t, text, want)
+		want := map[bool]string{true: "ahead of", false: "behind"}[skew < 0]
+		if skew.Abs() > 10*time.Second {
+			contains(t, text, want+" the login server's", "NTP")
+		}
 	}
 }
 
@@ -233,6 +242,49 @@ func TestCheckOfTLS(t *testing.T) {
 		t.Errorf("without CA_FILE: exit code %d, %+v", code, r.Login.Connection)
 	}
 	contains(t, text, "unknown authority", "O=Acme Co, NOT trusted", "BEARERD_CA_FILE")
+}
+
+// A company's proxy may sign for upstream only.
+func TestCheckOfUpstreamsTLS(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	env, _ := w.overTLS(t)
+	code, text, _ := w.examine(t, append(without(env, "BEARERD_TOKEN_URL"), w.env("vyopta")[1]))
+	if code != 1 {
+		t.Errorf("exit code: got %d, want 1", code)
+	}
+	contains(t, text, "unknown authority", "NOT trusted", "signs for upstream", "BEARERD_CA_FILE")
+}
+
+func TestCheckHasALimit(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	cfg, err := loadConfig(given{fromEnvironment, w.env("vyopta")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newReport()
+	token := r.logIn(t.Context(), cfg)
+	r.askUpstream(t.Context(), cfg, &url.URL{Path: "/x"}, token, 50*time.Millisecond)
+	r.judge()
+	if r.Healthy || len(r.Problems) != 1 || r.Problems[0].Remedy == "" || !strings.Contains(r.Problems[0].Problem, "no answer within 50ms") {
+		t.Errorf("got %+v, want that there was no answer, and a remedy", r.Problems)
+	}
+}
+
+// What stands in the place of a path may be the secret itself.
+func TestCheckDoesNotShowASecretInTheWrongPlace(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	code, text, r := w.examine(t, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE=hunter2secret"))
+	if code != 1 {
+		t.Errorf("exit code: got %d, want 1", code)
+	}
+	all, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(text+string(all), "hunter2secret") {
+		t.Errorf("the report shows it:\n%s\n%s", text, all)
+	}
+	contains(t, text, "BEARERD_PASSWORD_FILE", "not shown", "it does not exist")
 }
 
 func TestCheckIsInterrupted(t *testing.T) {
@@ -374,12 +426,13 @@ func TestCheckOfEachBrokenQueryService(t *testing.T) {
 
 // A locked account looks just like a wrong password; the report says so.
 func TestCheckOfALockedAccount(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
+	now := time.Now() // stands still: two failures within a second lock
+	w := newWorld(t, querysim.Options{Now: func() time.Time { return now }}, nil)
 	if err := w.sim.SetFaults(querysim.Faults{BruteForceLock: true}); err != nil {
 		t.Fatal(err)
 	}
 	wrong := append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD=wrong-0ne")
-	_, _, _ = w.examine(t, wrong) // two within a second
+	_, _, _ = w.examine(t, wrong) // two of them
 	code, text, _ := w.examine(t, w.env("vyopta"))
 	if s := w.sim.Stats(); code != 1 || s.Lockouts != 1 {
 		t.Errorf("exit code %d, %+v; want 1 and a lock", code, s)

@@ -6,9 +6,15 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/bearerd/bearerd/proxy"
 	"github.com/bearerd/bearerd/tokens"
 )
 
@@ -60,7 +66,7 @@ type upstreamReport struct {
 	URL        string      `json:"url"` // without query
 	Proxy      string      `json:"proxy,omitempty"`
 	Status     int         `json:"status,omitempty"`
-	Code       string      `json:"code,omitempty"` // of bearerd's own answer
+	Code       proxy.Code  `json:"code,omitempty"` // of bearerd's own answer
 	Cause      string      `json:"cause,omitempty"`
 	CutShort   bool        `json:"cut_short,omitempty"` // the body ended early
 	Duration   float64     `json:"duration_ms"`
@@ -97,11 +103,72 @@ type finding struct {
 	Remedy   string `json:"remedy,omitempty"`
 }
 
+func newReport() *report {
+	return &report{
+		Version:  version(),
+		Go:       runtime.Version(),
+		Platform: platform,
+		Time:     time.Now().UTC().Truncate(time.Second),
+		Settings: []settingReport{},
+		Problems: []finding{},
+	}
+}
+
+// describeToken tells what a token says of itself, but for its text.
+func describeToken(t *tokens.Token) *tokenReport {
+	claims := jwt.MapClaims{}
+	// As in package tokens: an unknown alg is an error that comes after the
+	// claims have been read.
+	_, _, _ = jwt.NewParser().ParseUnverified(t.Bearer(), claims)
+	d := &tokenReport{Form: "opaque", Lifetime: t.Lifetime.Seconds(), Rule: t.Rule, Claims: make(map[string][]string)}
+	if len(claims) > 0 {
+		d.Form = "JWT"
+	}
+	for _, name := range claimsShown {
+		switch value := claims[name].(type) {
+		case string:
+			d.Claims[name] = []string{printable(value)}
+		case []any:
+			for _, item := range value {
+				if text, ok := item.(string); ok && len(d.Claims[name]) < 20 {
+					d.Claims[name] = append(d.Claims[name], printable(text))
+				}
+			}
+		}
+	}
+	return d
+}
+
+// claimsShown say what a token is for and who asked for it. None names the
+// account.
+var claimsShown = []string{"aud", "scope", "azp"}
+
+// printable is text of a server's choice, fit for a terminal.
+func printable(s string) string {
+	const most = 200
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	return s
+}
+
 // describeSettings lists what is set and where, with what the settings warn of.
 func (r *report) describeSettings(cfg Config) {
 	for _, s := range settingsOf(&cfg) {
 		if from, ok := cfg.Origins[s.name]; ok {
 			r.Settings = append(r.Settings, settingReport{s.name, s.shown(), from})
+		}
+	}
+	for _, secret := range cfg.SecretSources() {
+		if path := secret.Source.File; path != "" && !filepath.IsAbs(path) {
+			i := slices.IndexFunc(r.Settings, func(s settingReport) bool { return s.Name == secret.variable() })
+			r.Settings[i].Value = "(not an absolute path, so not shown)" // it may be the secret itself, in the wrong place
 		}
 	}
 	for _, w := range cfg.Warnings {
@@ -118,9 +185,8 @@ func (s setting) shown() string {
 		return withoutQuery(&v)
 	case []string:
 		return strings.Join(v, ",")
-	default:
-		return fmt.Sprint(v)
 	}
+	return fmt.Sprint(s.field.Interface())
 }
 
 func (r *report) writeJSON(w io.Writer) {
@@ -169,15 +235,18 @@ func (r *report) writeText(w io.Writer) {
 		}
 	}
 	if l.Skew != nil {
-		row("clock", "this machine's is %s", ahead(*l.Skew))
+		row("clock", "%s", clockSays(skewOf(*l.Skew)))
 	}
 	writeConnection(row, l.Proxy, l.Connection)
 
 	if u := r.Upstream; u != nil {
 		fmt.Fprintf(&b, "\nUpstream  GET %s\n", u.URL)
-		if u.Code != "" {
-			row("result", "%s %s", u.Code, u.Cause)
-		} else {
+		switch {
+		case u.Code != "" && u.Cause == "":
+			row("result", "not asked: %s", u.Code)
+		case u.Code != "":
+			row("result", "%s: %s", u.Code, u.Cause)
+		default:
 			row("result", "HTTP %d %s, %.0f ms", u.Status, http.StatusText(u.Status), u.Duration)
 		}
 		writeConnection(row, u.Proxy, u.Connection)
@@ -202,9 +271,9 @@ func (r *report) writeText(w io.Writer) {
 	_, _ = io.WriteString(w, b.String()) // the reader may have gone
 }
 
-func writeConnection(row func(name, format string, args ...any), proxy string, c *connReport) {
-	if proxy != "" {
-		row("proxy", "%s", proxy)
+func writeConnection(row func(name, format string, args ...any), via string, c *connReport) {
+	if via != "" {
+		row("proxy", "%s", via)
 	}
 	switch {
 	case c == nil:
@@ -225,13 +294,5 @@ func writeConnection(row func(name, format string, args ...any), proxy string, c
 	}
 }
 
-// ahead says how far this machine's clock is from another.
-func ahead(seconds float64) string {
-	switch {
-	case seconds > 0:
-		return fmt.Sprintf("%.0f s ahead of the login server's", seconds)
-	case seconds < 0:
-		return fmt.Sprintf("%.0f s behind the login server's", -seconds)
-	}
-	return "as the login server's"
-}
+// skewOf is a clock skew in seconds as a duration.
+func skewOf(seconds float64) time.Duration { return time.Duration(seconds) * time.Second }

@@ -48,8 +48,6 @@ func parseCommand(args []string) (command, error) {
 		return c, usageError("bearerd demo needs no settings: it takes neither -env-file nor -preset")
 	case c.path != "" && c.path[0] != '/':
 		return c, usageError("-path must begin with a slash: -path /cpmm/api/v1/orgs/42/metrics/names")
-	case c.wait < 0:
-		return c, usageError("-wait must not be negative")
 	}
 	return c, nil
 }
@@ -66,12 +64,22 @@ func (c *command) parse(args []string, front bool) (rest []string, err error) {
 	case front:
 		flags.BoolVar(&isVersion, "version", false, "")
 	case c.name == "check":
-		flags.StringVar(&c.path, "path", "/", "")
+		flags.StringVar(&c.path, "path", "", "")
 		flags.BoolVar(&c.json, "json", false, "")
 	case c.name == "healthcheck":
-		flags.DurationVar(&c.wait, "wait", 0, "")
+		flags.Func("wait", "", func(text string) (err error) {
+			c.wait, err = parseDuration(text)
+			return err
+		})
 	}
 	err = flags.Parse(args)
+	misplaced := map[string]string{"path": "check", "json": "check", "wait": "healthcheck"}
+	if err != nil {
+		name := strings.TrimLeft(strings.TrimPrefix(err.Error(), "flag provided but not defined: "), "-")
+		if of := misplaced[name]; of != "" {
+			return nil, usageError(fmt.Sprintf("-%s belongs to another place: bearerd %s -%s", name, of, name))
+		}
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		c.name = "help"
@@ -83,12 +91,10 @@ func (c *command) parse(args []string, front bool) (rest []string, err error) {
 	case isVersion:
 		c.name = "version"
 	}
-	for _, name := range []string{"env-file", "preset", "path"} {
-		flags.Visit(func(f *flag.Flag) {
-			if f.Name == name && strings.TrimSpace(f.Value.String()) == "" {
-				err = usageError("-" + name + " has no value")
-			}
-		})
-	}
+	flags.Visit(func(f *flag.Flag) {
+		if f.Name != "wait" && strings.TrimSpace(f.Value.String()) == "" {
+			err = usageError("-" + f.Name + " has no value")
+		}
+	})
 	return flags.Args(), err
 }

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -219,7 +218,7 @@ type given struct {
 // alone. An error is a *configError with all problems.
 func loadConfig(all ...given) (Config, error) {
 	c := Config{Origins: make(map[string]origin)}
-	l := newLoader(all, runtime.GOOS == "windows")
+	l := newLoader(all, foldCase)
 	if len(l.env) == 0 {
 		return Config{}, &configError{problems: []problem{{text: nothingSet}}}
 	}

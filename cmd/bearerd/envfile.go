@@ -3,57 +3,48 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"regexp"
+	"slices"
 	"strings"
 )
 
-const maxEnvFile = 1 << 20 // bytes
-
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// readEnvFile returns the settings in the file of -env-file as lines of
-// NAME=value, and warnings. An error is a *configError.
+// parseEnvFile reads the text of -env-file: its settings as lines of
+// NAME=value, and warnings. An error is a *configError. Where foldCase is set,
+// names in any case are meant for bearerd, as the system has it so.
 //
 // A value is as it stands, or as it stands between quotes. Docker, docker
 // compose, systemd and shells differ on what else quotes and comments do; where
 // that matters the line is refused, as a password that is silently another one
 // counts against the account.
-func readEnvFile(path string) (lines, warnings []string, err error) {
-	text, err := readWhole(path)
-	if err != nil {
-		return nil, nil, &configError{problems: []problem{{text: fmt.Sprintf("-env-file %s: %v", show(path), err)}}}
-	}
+func parseEnvFile(text string, foldCase bool) (lines, warnings []string, err error) {
 	var problems []problem
-	seen := make(map[string]int)
 	number := 0
+	refuse := func(format string, args ...any) {
+		where := fmt.Sprintf("-env-file, line %d: ", number)
+		problems = append(problems, problem{text: where + fmt.Sprintf(format, args...)})
+	}
+	seen := make(map[string]int)
 	for line := range strings.Lines(text) {
 		number++
 		name, value, err := parseEnvLine(line)
+		if foldCase {
+			name = strings.ToUpper(name)
+		}
+		own := strings.HasPrefix(name, envPrefix+"_")
 		switch {
-		case err != nil && name != "" && !strings.HasPrefix(name, envPrefix+"_"):
-			continue // another program's
-		case err != nil:
-			problems = append(problems, problem{text: fmt.Sprintf("-env-file %s, line %d: %v", show(path), number, err)})
-			continue
-		case name == "":
-			continue
-		}
-		switch strings.ToUpper(name) {
-		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY":
+		case err != nil && (own || name == ""):
+			refuse("%v", err)
+		case isProxyVariable(name):
 			warnings = append(warnings, fmt.Sprintf("-env-file: %s is not read from there; set it in the environment", name))
-			continue
+		case !own: // another program's, a comment, or blank
+		case seen[name] > 0:
+			refuse("%s is on line %d too; remove one", name, seen[name])
+		default:
+			seen[name] = number
+			lines = append(lines, name+"="+value)
 		}
-		if !strings.HasPrefix(strings.ToUpper(name), envPrefix+"_") {
-			continue
-		}
-		if before := seen[name]; before > 0 {
-			problems = append(problems, problem{text: fmt.Sprintf("-env-file %s, line %d: %s is on line %d too; remove one", show(path), number, name, before)})
-			continue
-		}
-		seen[name] = number
-		lines = append(lines, name+"="+value)
 	}
 	if problems != nil {
 		return nil, nil, &configError{problems: problems}
@@ -61,24 +52,8 @@ func readEnvFile(path string) (lines, warnings []string, err error) {
 	return lines, warnings, nil
 }
 
-// readWhole returns the text of a file, which may be a pipe: a password
-// manager's output need not be stored.
-func readWhole(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", reason(err)
-	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxEnvFile+1))
-	switch {
-	case err != nil:
-		return "", reason(err)
-	case len(text) > maxEnvFile:
-		return "", errors.New("larger than 1 MiB; is it the right file?")
-	case strings.HasPrefix(string(text), "\xff\xfe"), strings.HasPrefix(string(text), "\xfe\xff"):
-		return "", errors.New("is UTF-16; save it as UTF-8") // PowerShell's > writes it
-	}
-	return strings.TrimPrefix(string(text), "\ufeff"), nil
+func isProxyVariable(name string) bool {
+	return slices.Contains([]string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}, strings.ToUpper(name))
 }
 
 // parseEnvLine returns the name and value of a line; an empty name for a blank
@@ -95,11 +70,12 @@ func parseEnvLine(line string) (name, value string, err error) {
 	}
 	name = strings.TrimSpace(name)
 	if !ok {
-		return "", "", errors.New("not of the form NAME=value") // it may be the rest of a secret: not shown
+		return "", "", errors.New("not of the form NAME=value; a value must be on one line") // it may be the rest of a secret: not shown
 	}
 	if !envName.MatchString(name) {
 		return "", "", errors.New("what is before the = is not a name")
 	}
+	given := value
 	value = strings.TrimSpace(value)
 	if strings.ContainsRune(value, 0) {
 		return name, "", fmt.Errorf("%s: the value has a NUL byte", name)
@@ -115,7 +91,7 @@ func parseEnvLine(line string) (name, value string, err error) {
 		if quote == '"' && strings.ContainsAny(value, "\\$`") {
 			return name, "", fmt.Errorf("%s: programs differ on \\, $ and ` in double quotes; write single quotes, which keep them as they are", name)
 		}
-	case strings.Contains(value, " #") || strings.Contains(value, "\t#"):
+	case strings.Contains(given, " #") || strings.Contains(given, "\t#"):
 		return name, "", fmt.Errorf("%s: programs differ on whether # after a space begins a comment; put the comment on a line of its own, or the value in single quotes", name)
 	}
 	return name, value, nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,12 +26,13 @@ func TestEnvFile(t *testing.T) {
 	}{
 		{"plain", "BEARERD_PRESET=vyopta\nBEARERD_PASSWORD=a=b#c$d\\e\"f'\n", []string{"BEARERD_PRESET=vyopta", "BEARERD_PASSWORD=a=b#c$d\\e\"f'"}, nil},
 		{"comments, blank lines, no newline at the end", "# x\n\n  # y\nBEARERD_SCOPE=a b", []string{"BEARERD_SCOPE=a b"}, nil},
-		{"from Windows", "\ufeffBEARERD_SCOPE=a\r\nBEARERD_PRESET=wxp\r\n", []string{"BEARERD_SCOPE=a", "BEARERD_PRESET=wxp"}, nil},
+		{"from Windows", "BEARERD_SCOPE=a\r\nBEARERD_PRESET=wxp\r\n", []string{"BEARERD_SCOPE=a", "BEARERD_PRESET=wxp"}, nil},
 		{"that a shell reads", "export BEARERD_SCOPE=a\nexport\tBEARERD_PRESET=wxp", []string{"BEARERD_SCOPE=a", "BEARERD_PRESET=wxp"}, nil},
 		{"spaces about the name and the value", " BEARERD_SCOPE = a \t\n", []string{"BEARERD_SCOPE=a"}, nil},
 		{"quotes", "BEARERD_PASSWORD=' # $x\\ \"'\nBEARERD_SCOPE=\" a # 'b' \"\n", []string{"BEARERD_PASSWORD= # $x\\ \"", "BEARERD_SCOPE= a # 'b' "}, nil},
 		{"empty values", "BEARERD_SCOPE=\nBEARERD_PRESET=''\n", []string{"BEARERD_SCOPE=", "BEARERD_PRESET="}, nil},
 		{"other programs' lines", "PATH=/bin # all\nx=\"$y\"\nBEARERD_SCOPE=a\n", []string{"BEARERD_SCOPE=a"}, nil},
+		{"a # that begins a value", "BEARERD_PASSWORD=#a", []string{"BEARERD_PASSWORD=#a"}, nil},
 		{"nothing", "", nil, nil},
 
 		{"no =", "BEARERD_PRESET vyopta", nil, []string{"line 1", "NAME=value"}},
@@ -43,12 +45,12 @@ func TestEnvFile(t *testing.T) {
 		{"an expansion in double quotes", `BEARERD_PASSWORD="$hidden-one"`, nil, []string{"line 1", "single quotes"}},
 		{"twice", "BEARERD_SCOPE=a\nBEARERD_SCOPE=b", nil, []string{"line 2", "line 1", "BEARERD_SCOPE"}},
 		{"a NUL byte", "BEARERD_PASSWORD=hidden-one\x00", nil, []string{"line 1", "NUL"}},
-		{"UTF-16", "\xff\xfeB\x00", nil, []string{"UTF-16", "UTF-8"}},
-		{"not text at all", strings.Repeat("x", maxEnvFile+1), nil, []string{"1 MiB"}},
+		{"a comment for a value", "BEARERD_PASSWORD= # hidden-one", nil, []string{"line 1", "BEARERD_PASSWORD", "single quotes"}},
+		{"a comment for a value, behind a tab", "BEARERD_PASSWORD=\t# hidden-one", nil, []string{"line 1", "single quotes"}},
 		{"everything at once", "x\nBEARERD_PASSWORD='hidden-one\n", nil, []string{"line 1", "line 2"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			lines, _, err := readEnvFile(writeFile(t, test.text))
+			lines, _, err := parseEnvFile(test.text, false)
 			if test.wrong == nil {
 				if err != nil || !slices.Equal(lines, test.want) {
 					t.Errorf("got %q, %v; want %q", lines, err, test.want)
@@ -71,15 +73,41 @@ func TestEnvFile(t *testing.T) {
 }
 
 func TestEnvFileThatCannotBeRead(t *testing.T) {
-	for _, path := range []string{t.TempDir(), filepath.Join(t.TempDir(), "missing.env")} {
-		if _, _, err := readEnvFile(path); err == nil || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: got %v, want an error that names it", path, err)
+	for name, test := range map[string]struct{ path, want string }{
+		"a directory":     {t.TempDir(), ""},
+		"missing":         {filepath.Join(t.TempDir(), "missing.env"), ""},
+		"UTF-16":          {writeFile(t, "\xff\xfeB\x00"), "save it as UTF-8"},
+		"not text at all": {writeFile(t, strings.Repeat("x", maxTextFile+1)), "1 MiB"},
+	} {
+		_, err := sources{envFile: test.path}.load(nil, new(output))
+		if _, ok := errors.AsType[*configError](err); !ok || !strings.Contains(err.Error(), show(test.path)) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want an error that names it and says %q", name, err, test.want)
+		}
+	}
+}
+
+func TestEnvFileWithABOM(t *testing.T) {
+	cfg, err := sources{envFile: writeFile(t, "\ufeff"+strings.Join(working, "\n"))}.load(nil, new(output))
+	if err != nil || cfg.Origins["BEARERD_UPSTREAM"] != fromFile {
+		t.Errorf("got %v, %v", cfg.Origins, err)
+	}
+}
+
+// On Windows the name of a variable has no case.
+func TestEnvFileFoldsNamesOnWindows(t *testing.T) {
+	lines, warnings, err := parseEnvFile("bearerd_Scope=a\nHttps_Proxy=x", true)
+	if err != nil || !slices.Equal(lines, []string{"BEARERD_SCOPE=a"}) || len(warnings) != 1 {
+		t.Errorf("got %q, %q, %v", lines, warnings, err)
+	}
+	for _, text := range []string{"bearerd_password='x", "Bearerd_Scope=a\nBEARERD_SCOPE=b"} {
+		if lines, _, err := parseEnvFile(text, true); err == nil {
+			t.Errorf("%q: got %q, want an error", text, lines)
 		}
 	}
 }
 
 func TestEnvFileWarnsOfProxies(t *testing.T) {
-	lines, warnings, err := readEnvFile(writeFile(t, "https_proxy=http://u:hidden-one@p:1\nBEARERD_SCOPE=a"))
+	lines, warnings, err := parseEnvFile("https_proxy=http://u:hidden-one@p:1\nBEARERD_SCOPE=a", false)
 	if err != nil || len(lines) != 1 || len(warnings) != 1 || !strings.Contains(warnings[0], "https_proxy") || strings.Contains(warnings[0], "hidden") {
 		t.Errorf("got %q, %q, %v; want one line and a warning that names https_proxy", lines, warnings, err)
 	}
@@ -124,17 +152,13 @@ func FuzzEnvFile(f *testing.F) {
 	f.Add("BEARERD_PASSWORD=x\n# y\nexport BEARERD_SCOPE='a'\n")
 	f.Add("\ufeffBEARERD_PASSWORD=\"a b\"\r\nBEARERD_PASSWORD=1")
 	f.Add("BEARERD_X='\nBEARERD_Y=\"'\nBEARERD_Z=a #b")
-	path := filepath.Join(f.TempDir(), "settings.env")
 	f.Fuzz(func(t *testing.T, text string) {
 		const marker = "m4rker"
 		if strings.Contains(text, marker) {
 			t.Skip()
 		}
 		text = strings.ReplaceAll(text, "=", "="+marker)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		lines, warnings, err := readEnvFile(path)
+		lines, warnings, err := parseEnvFile(text, false)
 		said := strings.Join(warnings, "\n")
 		if err != nil {
 			said += err.Error()

@@ -211,10 +211,13 @@ func (p *process) text() string {
 // shown is all that the admin listener shows, while the process runs.
 func (p *process) shown() string {
 	var all strings.Builder
+	if p.admin == "" {
+		return ""
+	}
 	for _, path := range []string{"/metrics", "/status", "/readyz", "/startupz", "/livez", "/"} {
 		req, err := http.NewRequest(http.MethodGet, p.admin+path, nil)
 		if err != nil {
-			continue // no admin listener
+			p.t.Fatal(err)
 		}
 		req.Host = "localhost" // wherever it is bound
 		if resp, err := http.DefaultClient.Do(req); err == nil {

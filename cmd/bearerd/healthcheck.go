@@ -10,49 +10,51 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/bearerd/bearerd/tokens"
 )
 
+// askPatience is how long one answer may take.
+const askPatience = 5 * time.Second
+
 // healthcheck asks the bearerd that runs for its /readyz, and again until it is
 // ready or wait is over. An error says why it is not ready. Of the settings it
 // needs ADMIN_LISTEN only, and looks at no other.
 func healthcheck(s sources, wait time.Duration, signals <-chan os.Signal, stdout io.Writer) error {
-	all, _, err := s.gather()
+	all, _, err := s.gather(signals)
 	if err != nil {
 		return err
 	}
-	l := newLoader(all, runtime.GOOS == "windows")
-	dials, err := adminAddresses(l.env["BEARERD_ADMIN_LISTEN"])
+	listen := newLoader(all, foldCase).env["BEARERD_ADMIN_LISTEN"]
+	addresses, err := adminAddresses(listen)
 	if err != nil {
 		return fmt.Errorf("BEARERD_ADMIN_LISTEN: %w", err)
 	}
-
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-signals:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	deadline := time.Now().Add(wait)
+	ctx, stop := untilSignal(signals)
+	defer stop()
+	patience := askPatience
+	if wait > 0 {
+		patience = min(wait, askPatience)
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := askReady(ctx, dials)
-		if err == nil {
+		notReady := askReady(ctx, addresses, patience)
+		if notReady == nil {
 			fmt.Fprintln(stdout, "ready")
 			return nil
 		}
-		left := time.Until(deadline)
-		if left <= 0 {
+		if err == nil || ctx.Err() == nil {
+			err = notReady // one that the end of the wait broke off says less than the one before
+		}
+		if wait == 0 {
 			return err
 		}
 		select {
-		case <-time.After(min(pause, left)):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return err
 		}
@@ -99,48 +101,57 @@ func adminAddresses(listen string) ([]address, error) {
 	return all, nil
 }
 
-// askReady asks once. An error says why the answer is not "ready".
-func askReady(ctx context.Context, dials []address) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+// askReady asks once, the first of addresses that takes a connection. An error
+// says why the answer is not "ready".
+func askReady(ctx context.Context, addresses []address, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	shown := dials[0].at
-	client := http.Client{
-		Transport: &http.Transport{ // of its own: no proxy, one connection
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				var first error
-				for _, d := range dials {
-					conn, err := new(net.Dialer).DialContext(ctx, d.network, d.at)
-					if err == nil {
-						shown = d.at
-						return conn, nil
-					}
-					first = cmp.Or(first, err)
-				}
-				return nil, first
-			},
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	var (
+		conn    net.Conn
+		at      string
+		refused error // by the first
+	)
+	for _, a := range addresses {
+		var err error
+		if conn, err = new(net.Dialer).DialContext(ctx, a.network, a.at); err == nil {
+			at = a.at
+			break
+		}
+		refused = cmp.Or(refused, err)
+	}
+	if conn == nil {
+		return fmt.Errorf("no answer at %s (%s); does bearerd run, and with this BEARERD_ADMIN_LISTEN?", addresses[0].at, tokens.DescribeError(refused))
+	}
+	defer func() { _ = conn.Close() }()
+	transport := &http.Transport{ // of its own: no proxy, and this connection only
+		DisableKeepAlives: true,
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/readyz", nil)
 	if err != nil {
-		return err
+		panic(err) // a constant
 	}
-	resp, err := client.Do(req)
+	resp, err := transport.RoundTrip(req)
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s takes connections, and does not answer within %v", at, patience)
+	}
 	if err != nil {
-		return fmt.Errorf("no answer at %s (%s); does bearerd run, and with this BEARERD_ADMIN_LISTEN?", shown, tokens.DescribeError(err))
+		return fmt.Errorf("another program is at %s, or bearerd has just ended (%s); check BEARERD_ADMIN_LISTEN", at, tokens.DescribeError(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
-	var answer struct {
+	var probe struct {
 		OK     *bool
 		Reason string
+		Remedy string
 	}
-	err = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&answer)
-	if err != nil || answer.OK == nil {
-		return fmt.Errorf("another program answers at %s (HTTP %d to /readyz); check BEARERD_ADMIN_LISTEN", shown, resp.StatusCode)
+	err = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&probe)
+	switch {
+	case err != nil || probe.OK == nil:
+		return fmt.Errorf("another program answers at %s (HTTP %d to /readyz); check BEARERD_ADMIN_LISTEN", at, resp.StatusCode)
+	case resp.StatusCode == http.StatusOK && *probe.OK:
+		return nil
+	case probe.Remedy != "":
+		return fmt.Errorf("not ready: %s; %s", probe.Reason, probe.Remedy)
 	}
-	if resp.StatusCode != http.StatusOK || !*answer.OK {
-		return fmt.Errorf("not ready: %s", answer.Reason)
-	}
-	return nil
+	return fmt.Errorf("not ready: %s", probe.Reason)
 }

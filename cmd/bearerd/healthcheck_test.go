@@ -70,7 +70,8 @@ func TestHealthcheck(t *testing.T) {
 		{"no address", []string{"BEARERD_ADMIN_LISTEN=x"}, nil, nil, 1, "BEARERD_ADMIN_LISTEN"},
 		{"nobody there", []string{at(gone)}, nil, nil, 1, "connection refused"},
 		{"another program", []string{at(other)}, nil, nil, 1, "another program"},
-		{"no such file", nil, []string{"-env-file", file + "x"}, nil, 1, "no such file"},
+		{"no such file", nil, []string{"-env-file", file + "x"}, nil, 1, "-env-file"},
+		{"a wrong flag", nil, []string{"-wiat", "3s"}, nil, 1, "-wiat"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			reason.Store(test.reason)
@@ -149,5 +150,21 @@ func TestHealthcheckEndsAtASignal(t *testing.T) {
 	code, _ := runHealthcheck(t, signals, []string{"BEARERD_ADMIN_LISTEN=" + server.Listener.Addr().String()}, "-wait", "5m")
 	if code != exitFailed || time.Since(start) > 20*time.Second {
 		t.Errorf("got exit code %d after %v, want 1 at once", code, time.Since(start))
+	}
+}
+
+// -wait is the most that it takes, whatever is at the address.
+func TestHealthcheckOfAProgramThatDoesNotAnswer(t *testing.T) {
+	release := make(chan bool)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer server.Close()
+	defer close(release)
+	start := time.Now()
+	code, said := runHealthcheck(t, nil, []string{"BEARERD_ADMIN_LISTEN=" + server.Listener.Addr().String()}, "-wait", "300ms")
+	if code != exitFailed || !strings.Contains(said, "does not answer within 300ms") {
+		t.Errorf("got %d %q, want 1 and that it does not answer", code, said)
+	}
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("took %v, want 300 ms", took)
 	}
 }

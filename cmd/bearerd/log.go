@@ -131,3 +131,6 @@ func (a accessLog) log(ex *proxy.Exchange) {
 func milliseconds(d time.Duration) float64 {
 	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
 }
+
+// seconds is d to the millisecond.
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }

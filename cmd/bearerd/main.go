@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,8 @@ to it, and forwards it to one API. It logs in by itself, again and again.
   bearerd demo          shows it at work, with nothing to set up and no account
   bearerd check         the doctor: logs in once, asks upstream once, and reports
                         what is set and what is wrong
-      -path /x          what to ask upstream for, instead of /
+      -path /x          what to ask upstream for; / by default, or the first of
+                        BEARERD_ALLOWED_PATHS
       -json             the report for machines
   bearerd healthcheck   asks the bearerd that runs whether it is ready
       -wait 30s         asks again until it is, at most this long
@@ -66,7 +68,11 @@ const (
 func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
 	c, err := parseCommand(args)
 	if err != nil {
-		return fail(stderr, err)
+		code := fail(stderr, err)
+		if c.name == "healthcheck" {
+			code = exitFailed // Docker keeps 2 for itself
+		}
+		return code
 	}
 	from := sources{preset: c.preset, envFile: c.envFile, environ: environ}
 	switch c.name {
@@ -77,7 +83,7 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 	case "healthcheck":
 		if err := healthcheck(from, c.wait, signals, stdout); err != nil {
 			_ = fail(stderr, err)
-			return exitFailed // Docker keeps 2 for itself
+			return exitFailed // never 2, as above
 		}
 		return exitOK
 	case "help":
@@ -85,10 +91,28 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 		writeSettings(stdout)
 		return exitOK
 	case "version":
-		fmt.Fprintln(stdout, "bearerd", version(), runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
+		fmt.Fprintln(stdout, "bearerd", version(), runtime.Version(), platform)
 		return exitOK
 	}
 	return fail(stderr, serve(from, signals, stderr))
+}
+
+// untilSignal returns a context that a signal ends. Its stop must be called.
+func untilSignal(signals <-chan os.Signal) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		cancel()
+		<-watching
+	}
 }
 
 // fail prints err, where there is one, and returns the exit code for it.
@@ -112,6 +136,8 @@ func fail(stderr io.Writer, err error) int {
 	}
 	return exitFailed
 }
+
+const platform = runtime.GOOS + "/" + runtime.GOARCH
 
 // releaseVersion is set by the linker for a release.
 var releaseVersion string

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -195,6 +196,39 @@ func TestAQuestionCanBeLeft(t *testing.T) {
 	}
 	if n := w.sim.Stats().Logins; n != 0 {
 		t.Errorf("got %d logins, want none", n)
+	}
+}
+
+// A pipe that nobody writes to is waited for, until a signal comes.
+func TestAnEnvFileCanBeLeft(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-env-file", pipe}, {"check", "-env-file", pipe}, {"healthcheck", "-env-file", pipe}} {
+		signals := make(chan os.Signal, 1)
+		code := make(chan int, 1)
+		go func() { code <- run(args, nil, signals, io.Discard, io.Discard) }()
+		signals <- os.Interrupt
+		select {
+		case c := <-code:
+			if c != exitFailed {
+				t.Errorf("bearerd %q: got exit code %d, want 1", args, c)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("bearerd %q goes on", args)
+		}
+	}
+	// And what is written to one is read. (Those before still wait at the first.)
+	pipe = filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = os.WriteFile(pipe, []byte(strings.Join(w.env("vyopta"), "\n")), 0) }()
+	var stdout, stderr output
+	if code := run([]string{"check", "-env-file", pipe}, nil, nil, &stdout, &stderr); code != 0 {
+		t.Errorf("got exit code %d\n%s", code, &stderr)
 	}
 }
 

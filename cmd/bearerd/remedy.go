@@ -1,10 +1,16 @@
 package main
 
 import (
+	"fmt"
 	"strings"
+	"time"
 
+	"github.com/bearerd/bearerd/proxy"
 	"github.com/bearerd/bearerd/tokens"
 )
+
+// What a person can do, in the words of the log, of check and of the admin
+// listener.
 
 // hourlyFrom is the rejection after which a login that has worked before is
 // tried once an hour.
@@ -42,47 +48,91 @@ func (f loginFailure) remedy() string {
 	switch {
 	case f.waiting:
 		return "mend that file"
-	case f.result == tokens.Rejected && f.asked:
-		return "restart bearerd and type user name and password again"
 	case f.result == tokens.Rejected && has("invalid_client"):
 		return "check BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET, and whether the server wants BEARERD_CLIENT_AUTH=basic"
 	case f.result == tokens.Rejected && (has("unsupported_grant_type") || has("unauthorized_client")):
 		return "check BEARERD_GRANT_TYPE, and whether the vendor permits it for BEARERD_CLIENT_ID"
 	case f.result == tokens.Rejected && has("invalid_scope"):
 		return "check BEARERD_SCOPE"
+	case f.result == tokens.Rejected && f.asked:
+		return "start again and type user name and password anew; an account that is locked looks the same"
 	case f.result == tokens.Rejected:
 		return "check BEARERD_USERNAME and BEARERD_PASSWORD, or BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET; an account that is locked looks the same"
 	case f.result == tokens.Throttled:
 		return "none needed: the login server is busy"
+	case has("HTTP 404"), has("HTTP 405"), has("HTTP 421"), has("redirect"), has("not one JSON object"):
+		return "check BEARERD_TOKEN_URL and BEARERD_TOKEN_HOST: what answered is not the login server, or not at that path"
+	}
+	return networkRemedy(f.cause, "BEARERD_TOKEN_URL", "the login server")
+}
+
+// networkRemedy says what a person can do about a server that gave no good
+// answer. cause is a text of tokens.DescribeError or an event; setting holds the
+// server's address.
+func networkRemedy(cause, setting, server string) string {
+	has := func(part string) bool { return strings.Contains(cause, part) }
+	switch {
 	case has("the proxy answered HTTP 407"):
 		return "the proxy wants a login: HTTPS_PROXY=http://user:password@proxy:port (basic only)"
 	case has("the proxy"):
-		return "check HTTPS_PROXY, and whether the proxy permits the login server's address"
+		return "check HTTPS_PROXY, and whether the proxy permits the address of " + server
 	case has("unknown authority"):
-		return "if a company proxy signs for the server, give its root certificate by BEARERD_CA_FILE"
-	case has("HTTP 404"), has("HTTP 405"), has("HTTP 421"), has("redirect"), has("not one JSON object"):
-		return "check BEARERD_TOKEN_URL and BEARERD_TOKEN_HOST: what answered is not the login server, or not at that path"
+		return "if a company proxy signs for " + server + ", give its root certificate by BEARERD_CA_FILE"
 	case has("HTTP 403"):
 		return "a firewall or proxy on the way refuses: check the network, HTTPS_PROXY and NO_PROXY"
 	case has("HTTP 5"):
-		return "none here: the login server has a fault"
+		return "none here: " + server + " has a fault"
 	}
-	return "check BEARERD_TOKEN_URL, the network and HTTPS_PROXY"
+	return "check " + setting + ", the network and HTTPS_PROXY"
 }
 
 // next says what a bearerd that runs does about it.
 func (f loginFailure) next() string {
+	const soon = "a changed file is tried at once, the environment needs a restart"
 	switch {
 	case f.waiting:
 		return "bearerd looks at it every second and logs in when it can be used"
 	case f.stopped:
-		return "these credentials never worked, and bearerd asks no more lest the account be locked, until their file changes, SIGHUP or POST /login on the admin listener"
+		return "these credentials never worked, and bearerd asks no more lest the account be locked, but for SIGHUP or POST /login on the admin listener; " + soon
 	case f.result == tokens.Rejected && f.rejections >= hourlyFrom:
-		return "these credentials have worked: perhaps the account is locked for a while, or its password was changed; bearerd now asks once an hour, and at once when their file changes, at SIGHUP or POST /login on the admin listener"
-	case f.result == tokens.Rejected && f.asked:
-		return "until then bearerd tries what was typed, ever more rarely"
-	case f.result == tokens.Rejected:
-		return "a changed file is tried at once, the environment needs a restart"
+		return "these credentials have worked: perhaps the account is locked for a while, or its password was changed; bearerd now asks once an hour, and at SIGHUP or POST /login on the admin listener; " + soon
+	case f.result == tokens.Rejected && !f.asked:
+		return soon
 	}
 	return "bearerd tries again by itself"
+}
+
+// upstreamRemedy says what a person can do about an upstream that gave no
+// answer, for the cause as of upstreamCause.
+func upstreamRemedy(code proxy.Code, cause string) string {
+	if code == proxy.UpstreamTimeout {
+		return "upstream is slow; if it may be, raise BEARERD_RESPONSE_HEADER_TIMEOUT"
+	}
+	return networkRemedy(cause, "BEARERD_UPSTREAM", "upstream")
+}
+
+// upstreamCause says in words that are safe to log why upstream did not answer.
+func upstreamCause(ex *proxy.Exchange) string {
+	if ex.Error == proxy.UpstreamTimeout {
+		return "no response header within BEARERD_RESPONSE_HEADER_TIMEOUT"
+	}
+	return tokens.DescribeError(ex.Cause)
+}
+
+// clockWrong is the clock skew from which on people are told of it.
+const clockWrong = 5 * time.Second
+
+// clockRemedy is for a clock that is wrong by that much.
+const clockRemedy = "set this machine's clock, by NTP say, for the sake of other programs: bearerd counts by the login server's"
+
+// clockSays tells of the clock skew, local time minus the login server's.
+func clockSays(skew time.Duration) string {
+	side := "ahead of"
+	switch {
+	case skew == 0:
+		return "this machine's clock agrees with the login server's"
+	case skew < 0:
+		side = "behind"
+	}
+	return fmt.Sprintf("this machine's clock is %v %s the login server's", skew.Abs(), side)
 }

@@ -171,12 +171,11 @@ func (s *service) run(signals <-chan os.Signal) error {
 	// All that may wait, for requests or for a reader of the log, is done
 	// beside this loop: a second signal must always be heard.
 	stopped := make(chan struct{})
-	stopping, signalled := false, false
+	signalled := false
 	stop := func(key, by string) {
-		if stopping {
+		if !s.stopping.CompareAndSwap(false, true) {
 			return
 		}
-		stopping = true
 		go func() {
 			defer close(stopped)
 			s.log.events.Info().Str(key, by).Msg("stopping")
@@ -188,7 +187,7 @@ func (s *service) run(signals <-chan os.Signal) error {
 	for {
 		select {
 		case err := <-failed:
-			if stopping {
+			if s.stopping.Load() {
 				continue // the servers end because they were told to
 			}
 			s.close()
@@ -226,7 +225,6 @@ func (s *service) askToQuit() {
 // drain lets requests finish: it serves on for DRAIN_DELAY, then accepts no
 // more, and after SHUTDOWN_GRACE ends what is left.
 func (s *service) drain() {
-	s.stopping.Store(true)
 	<-time.After(s.cfg.DrainDelay)
 	grace, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownGrace)
 	defer cancel()

@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/url"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -19,18 +21,60 @@ type sources struct {
 	environ []string // as os.Environ gives it
 }
 
-// gather returns all that is given, the first to win first.
-func (s sources) gather() (all []given, warnings []string, err error) {
+// gather returns all that is given, the first to win first. A signal ends it:
+// the file may be a pipe that nobody writes to.
+func (s sources) gather(signals <-chan os.Signal) (all []given, warnings []string, err error) {
 	if s.preset != "" {
 		all = append(all, given{fromFlag, []string{"BEARERD_PRESET=" + s.preset}})
 	}
 	all = append(all, given{fromEnvironment, s.environ})
 	warnings = proxyWarnings(s.environ)
-	if s.envFile != "" {
-		lines, more, err := readEnvFile(s.envFile)
-		return append(all, given{fromFile, lines}), append(warnings, more...), err
+	if s.envFile == "" {
+		return all, warnings, nil
 	}
-	return all, warnings, nil
+	text, err := readEnvFile(s.envFile, signals)
+	if errors.Is(err, errInterrupted) {
+		return nil, nil, err
+	}
+	if err != nil {
+		return nil, nil, &configError{problems: []problem{{text: fmt.Sprintf("-env-file %s: %v", show(s.envFile), err)}}}
+	}
+	lines, more, err := parseEnvFile(text, foldCase)
+	return append(all, given{fromFile, lines}), append(warnings, more...), err
+}
+
+// foldCase: on Windows the names of variables have no case.
+const foldCase = runtime.GOOS == "windows"
+
+// errInterrupted ends a command that a signal came to before it began its work.
+var errInterrupted = errors.New("interrupted")
+
+// readEnvFile returns the text of a file, which may be a pipe: a password
+// manager's output need not be stored.
+func readEnvFile(path string, signals <-chan os.Signal) (string, error) {
+	type result struct {
+		text string
+		err  error
+	}
+	done := make(chan result, 1)
+	// What opens and reads a pipe cannot be ended. When a signal comes first,
+	// the process ends with the goroutine in it.
+	go func() {
+		f, err := os.Open(path)
+		if err != nil {
+			done <- result{err: reason(err)}
+			return
+		}
+		defer func() { _ = f.Close() }()
+		text, err := readText(f)
+		done <- result{text, err}
+	}()
+	select {
+	case r := <-done:
+		return r.text, r.err
+	case <-signals:
+		return "", errInterrupted
+	}
 }
 
 // proxyWarnings warns of a proxy variable that net/http passes over, or takes
@@ -38,8 +82,7 @@ func (s sources) gather() (all []given, warnings []string, err error) {
 func proxyWarnings(environ []string) (warnings []string) {
 	for _, line := range environ {
 		name, value, _ := strings.Cut(line, "=")
-		switch strings.ToUpper(name) {
-		case "HTTP_PROXY", "HTTPS_PROXY":
+		if isProxyVariable(name) && !strings.EqualFold(name, "NO_PROXY") {
 			if !strings.Contains(value, "://") {
 				value = "http://" + value // as net/http reads it
 			}
@@ -55,7 +98,7 @@ func proxyWarnings(environ []string) (warnings []string) {
 // missing and a person sits at a terminal, that person is asked, until a signal
 // comes.
 func (s sources) load(signals <-chan os.Signal, stderr io.Writer) (Config, error) {
-	all, warnings, err := s.gather()
+	all, warnings, err := s.gather(signals)
 	if err != nil {
 		return Config{}, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,9 +35,9 @@ const (
 	// upstreamCalm is the time without a failure that ends upstream's episode:
 	// one that fails now and then is not to write two lines for each time.
 	upstreamCalm = 30 * time.Second
-	// A clock is wrong from clockWrong on, and right again below clockRight: one
-	// in between is not to write a line for each token.
-	clockWrong, clockRight = 5 * time.Second, 3 * time.Second
+	// clockRight is the clock skew below which a clock that was wrong is right
+	// again: one near clockWrong is not to write a line for each token.
+	clockRight = 3 * time.Second
 )
 
 // stateLog logs what changes in the state of the login and of upstream: a line a
@@ -132,7 +131,7 @@ func (l *stateLog) loginSucceeded(ev tokens.Event) stateLine {
 	e := l.logger.Info()
 	if message == sayLoginWorks {
 		e.Time("failing_since", over.since).
-			Float64("failed_for_s", time.Since(over.since).Round(time.Millisecond).Seconds()).
+			Float64("failed_for_s", seconds(time.Since(over.since))).
 			Int("failed_logins", over.failures)
 	}
 	if message == sayLoginWorks || lost > 0 {
@@ -207,14 +206,9 @@ func (l *stateLog) clock(ev tokens.Event) stateLine {
 	if !off {
 		return stateLine{l.logger.Info().Float64("clock_skew_s", ev.Skew.Seconds()), sayClockAgrees}
 	}
-	side := "ahead of"
-	if ev.Skew < 0 {
-		side = "behind"
-	}
 	return stateLine{l.logger.Warn().
-		Str("cause", fmt.Sprintf("this machine's clock is %v %s the login server's", ev.Skew.Abs(), side)).
-		Str("impact", "none: bearerd does not go by it").
-		Str("remedy", "set this machine's clock, by NTP say: other programs may suffer").
+		Str("cause", clockSays(ev.Skew)).
+		Str("remedy", clockRemedy).
 		Float64("clock_skew_s", ev.Skew.Seconds()), sayClockDiffers}
 }
 
@@ -267,13 +261,9 @@ func (l *stateLog) upstreamFailed(ex *proxy.Exchange) stateLine {
 	if !l.upstream.add(string(ex.Error) + cause) {
 		return stateLine{}
 	}
-	remedy := "check BEARERD_UPSTREAM and the network; each request tries anew"
-	if ex.Error == proxy.UpstreamTimeout {
-		remedy = "upstream is slow; if it may be, raise BEARERD_RESPONSE_HEADER_TIMEOUT; each request tries anew"
-	}
 	e := l.logger.Warn().Str("code", string(ex.Error)).Str("cause", cause)
 	addWhen(e, l.upstream.since, time.Time{})
-	return stateLine{e.Str("remedy", remedy), sayUpstreamFails}
+	return stateLine{e.Str("remedy", upstreamRemedy(ex.Error, cause)+"; each request tries anew"), sayUpstreamFails}
 }
 
 // upstreamAnswered ends the episode of upstream with a request that it answered,
@@ -293,16 +283,8 @@ func (l *stateLog) upstreamAnswered(ex *proxy.Exchange) stateLine {
 	l.upstreamFails.Store(false)
 	return stateLine{l.logger.Info().
 		Time("failing_since", over.since).
-		Float64("failed_for_s", over.last.Sub(over.since).Round(time.Millisecond).Seconds()).
+		Float64("failed_for_s", seconds(over.last.Sub(over.since))).
 		Int("failed_requests", over.failures), sayUpstreamAnswers}
-}
-
-// upstreamCause says in words that are safe to log why upstream did not answer.
-func upstreamCause(ex *proxy.Exchange) string {
-	if ex.Error == proxy.UpstreamTimeout {
-		return "no response header within BEARERD_RESPONSE_HEADER_TIMEOUT"
-	}
-	return tokens.DescribeError(ex.Cause)
 }
 
 // addWhen adds the times that are known.

@@ -420,7 +420,7 @@ func TestStateLogOfCredentials(t *testing.T) {
 	l, out = newStateLog("info")
 	l.asked = true
 	l.login(rejected(1))
-	if lines, _ := readLog(t, out.String()); !strings.Contains(lines[0].Remedy, "type user name and password again") {
+	if lines, _ := readLog(t, out.String()); !strings.Contains(lines[0].Remedy, "type user name and password anew") {
 		t.Errorf("credentials that were typed: got remedy %q", lines[0].Remedy)
 	}
 }

@@ -70,7 +70,7 @@ func (s *service) statusPage() statusPage {
 	return statusPage{
 		Version:  version(),
 		Go:       runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Platform: platform,
 		Started:  utc(s.started),
 		Uptime:   seconds(now.Sub(s.started)),
 		Ready:    reason == "",
@@ -156,6 +156,3 @@ func countersOf(g prometheus.Gatherer) map[string]any {
 	}
 	return all
 }
-
-// seconds is d to the millisecond.
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }

@@ -150,6 +150,53 @@ func TestOperatorLiftsAStop(t *testing.T) {
 	})
 }
 
+// A script that asks in a loop must not lock the account.
+func TestOperatorInALoop(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newServer(t, rejected)
+		m := newManager(t, s)
+		m.Start()
+		wait(time.Second)
+		s.expectLogins(1)
+		for range 10 * 60 * 60 { // ten a second, for an hour
+			m.LogIn()
+			wait(100 * time.Millisecond)
+		}
+		if n := len(s.seen()); n < 60 || n > 70 {
+			t.Errorf("got %d logins in an hour, want one a minute after the first", n)
+		}
+		at := s.times()
+		for i := 1; i < len(at); i++ {
+			if gap := at[i] - at[i-1]; gap < time.Second || i > 8 && gap < 59*time.Second {
+				t.Errorf("login %d came %v after the one before", i+1, gap)
+			}
+		}
+		m.Close()
+	})
+	bubble(t, func(t *testing.T) {
+		s := newServer(t, nil)
+		m := newManager(t, s)
+		m.Start()
+		m.good(1)
+		for range 100 {
+			m.LogIn()
+			wait(100 * time.Millisecond)
+		}
+		s.expectLogins(6)
+		// The last call is heard, though it came too soon.
+		wait(time.Hour)
+		before := len(s.seen())
+		m.LogIn()
+		wait(200 * time.Millisecond)
+		m.LogIn()
+		m.LogIn()
+		wait(time.Minute)
+		if n := len(s.seen()); n != before+2 {
+			t.Errorf("got %d more logins, want 2", n-before)
+		}
+	})
+}
+
 // An operator's login that the network fails is tried again until the server
 // has answered.
 func TestOperatorLiftsAStopWhileTheServerIsDown(t *testing.T) {

@@ -52,7 +52,11 @@ func (m *Manager) due() (wait time.Duration, ok bool) {
 	}
 	wait, ok = m.next(m.clock())
 	if ok && wait <= 0 {
-		m.start()
+		if _, elapsed := m.clock(); m.wanted && elapsed >= m.nextAsked {
+			m.logIn()
+		} else {
+			m.start()
+		}
 		return 0, false
 	}
 	return max(wait, time.Millisecond), ok
@@ -61,6 +65,17 @@ func (m *Manager) due() (wait time.Duration, ok bool) {
 // next returns the time to the next login that is made without being asked for,
 // if there is one. The caller holds mu.
 func (m *Manager) next(wall time.Time, elapsed time.Duration) (wait time.Duration, ok bool) {
+	wait, ok = m.nextUnasked(wall, elapsed)
+	if m.wanted {
+		if until := m.nextAsked - elapsed; !ok || until < wait {
+			return until, true
+		}
+	}
+	return wait, ok
+}
+
+// nextUnasked is next, but for the login that a person wants.
+func (m *Manager) nextUnasked(wall time.Time, elapsed time.Duration) (wait time.Duration, ok bool) {
 	if f := m.failure; f != nil {
 		// By the monotonic clock alone: a step of the wall clock must not cost
 		// the account an attempt.
@@ -79,6 +94,7 @@ func (m *Manager) next(wall time.Time, elapsed time.Duration) (wait time.Duratio
 // start starts a login. There must be none under way, and m must not be closed.
 // The caller holds mu.
 func (m *Manager) start() *flight {
+	m.wanted = false // any login that begins now is the one
 	f := &flight{done: make(chan struct{})}
 	before, observed := m.observed, make(chan struct{})
 	m.flight, m.observed = f, observed

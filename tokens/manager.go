@@ -60,6 +60,9 @@ type Manager struct {
 	last         Result        // of the last login
 	failure      *failure      // why the last login failed; nil when it did not, or none has ended
 	failingSince time.Time
+	nextAsked    time.Duration // when LogIn may start the next login, by the monotonic clock
+	asked        time.Duration // the time at which the logins that LogIn started would all be askEvery apart
+	wanted       bool          // LogIn was called before nextAsked; the login is made then
 	skew         time.Duration
 	skewKnown    bool
 
@@ -220,15 +223,37 @@ func (m *Manager) Renew(ctx context.Context, refused uint64, may func() bool) (t
 
 // LogIn starts a login, unless one is under way, because a person wants it: it
 // lifts a stop and ends a back-off. It does not wait.
+//
+// A script that calls it in a loop must not lock the account: such logins are at
+// least a second apart, and after five there is one a minute. Calls in between
+// ask for the next of these, which a Manager that was not started does not make.
 func (m *Manager) LogIn() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed || m.flight != nil {
 		return
 	}
+	if _, elapsed := m.clock(); elapsed < m.nextAsked {
+		m.wanted = true
+		m.look()
+		return
+	}
+	m.logIn()
+}
+
+const (
+	askEvery = time.Minute // between logins that LogIn starts, in the long run
+	askBurst = 5           // of them at once
+)
+
+// logIn starts the login that a person wants. The caller holds mu.
+func (m *Manager) logIn() {
+	_, elapsed := m.clock()
+	m.asked = max(m.asked, elapsed) + askEvery
+	m.nextAsked = max(elapsed+minBackoff, m.asked-(askBurst-1)*askEvery)
 	if m.failure != nil {
 		lifted := *m.failure
-		_, lifted.next = m.clock()
+		lifted.next = elapsed
 		lifted.stopped = false
 		m.failure = &lifted
 	}

@@ -17,11 +17,14 @@ var errUnanswered = errors.New("nothing was entered; to start without questions 
 // askPerson asks at the terminal for what is missing, and returns lines of
 // NAME=value.
 func askPerson(missing *configError, signals <-chan os.Signal, stderr io.Writer) ([]string, error) {
+	// Raw from the first question to the last answer: what is pasted or typed
+	// ahead would show otherwise, and so would a password after Ctrl-Z and fg.
 	stdin := int(os.Stdin.Fd())
-	before, err := term.GetState(stdin)
+	before, err := term.MakeRaw(stdin)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("asking at the terminal: %w", err)
 	}
+	defer func() { _ = term.Restore(stdin, before) }()
 	type result struct {
 		lines []string
 		err   error
@@ -31,21 +34,13 @@ func askPerson(missing *configError, signals <-chan os.Signal, stderr io.Writer)
 	// process ends with the goroutine in it.
 	go func() {
 		var r result
+		terminal := term.NewTerminal(struct {
+			io.Reader
+			io.Writer
+		}{os.Stdin, stderr}, "")
 		for _, p := range missing.problems {
 			var answer string
-			if p.variable == "BEARERD_PASSWORD" {
-				answer, r.err = promptFor(stderr, "Password (it does not show): ", func() (string, error) {
-					text, err := term.ReadPassword(stdin)
-					fmt.Fprintln(stderr)
-					return string(text), err
-				})
-			} else {
-				answer, r.err = promptFor(stderr, "User name for "+missing.login+": ", func() (string, error) {
-					line, err := readLine(os.Stdin)
-					return strings.TrimSpace(line), err
-				})
-			}
-			if r.err != nil {
+			if answer, r.err = promptFor(terminal, p.variable, missing.login); r.err != nil {
 				break
 			}
 			r.lines = append(r.lines, p.variable+"="+answer)
@@ -56,43 +51,28 @@ func askPerson(missing *configError, signals <-chan os.Signal, stderr io.Writer)
 	case r := <-done:
 		return r.lines, r.err
 	case <-signals:
-		_ = term.Restore(stdin, before) // its echo is off
-		fmt.Fprintln(stderr)
+		fmt.Fprint(stderr, "\r\n")
 		return nil, errUnanswered
 	}
 }
 
 // promptFor asks until the answer can be used.
-func promptFor(w io.Writer, text string, read func() (string, error)) (string, error) {
+func promptFor(terminal *term.Terminal, variable, login string) (answer string, err error) {
 	for {
-		fmt.Fprint(w, text)
-		answer, err := read()
+		if variable == "BEARERD_PASSWORD" {
+			answer, err = terminal.ReadPassword("Password (it does not show): ")
+		} else {
+			terminal.SetPrompt("User name for " + login + ": ")
+			answer, err = terminal.ReadLine()
+			answer = strings.TrimSpace(answer)
+		}
 		switch {
-		case err != nil || strings.TrimSpace(answer) == "":
-			return "", errUnanswered
+		case err != nil, answer == "":
+			return "", errUnanswered // Ctrl-C and Ctrl-D are an end here
 		case strings.ContainsFunc(answer, unicode.IsControl):
-			// An arrow key sends one, and nobody sees it in a password.
-			fmt.Fprintln(w, "That had a key in it that is no letter; once more.")
+			fmt.Fprintln(terminal, "That had a key in it that is no letter; once more.")
 		default:
 			return answer, nil
-		}
-	}
-}
-
-// readLine reads to the end of a line and no further: what follows is the
-// password.
-func readLine(r io.Reader) (string, error) {
-	var line []byte
-	for b := make([]byte, 1); ; {
-		n, err := r.Read(b)
-		if n == 1 && b[0] == '\n' {
-			return strings.TrimSuffix(string(line), "\r"), nil
-		}
-		if n == 1 {
-			line = append(line, b[0])
-		}
-		if err != nil {
-			return "", err
 		}
 	}
 }

@@ -154,7 +154,14 @@ func (a admin) showStatus(w http.ResponseWriter, _ *http.Request) {
 
 func (a admin) postLogin(w http.ResponseWriter, _ *http.Request) {
 	a.logIn()
-	writeAnswer(w, http.StatusAccepted, answer{OK: true, Detail: "logging in; /readyz and /status say what comes of it"})
+	st := a.status()
+	detail := "logging in; /readyz and /status say what comes of it"
+	if !st.LoggingIn && time.Until(st.NextLogin) > 0 {
+		// Or it has ended already.
+		writeAnswer(w, http.StatusAccepted, answer{OK: true, NextLogin: utc(st.NextLogin), Detail: detail})
+		return
+	}
+	writeAnswer(w, http.StatusAccepted, answer{OK: true, Detail: detail})
 }
 
 func (a admin) postQuit(w http.ResponseWriter, _ *http.Request) {

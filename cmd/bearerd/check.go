@@ -36,7 +36,9 @@ func check(from sources, path string, asJSON bool, signals <-chan os.Signal, std
 			for _, p := range bad.problems {
 				r.Problems = append(r.Problems, finding{Severity: severityError, Setting: p.variable, Problem: p.text})
 			}
-			r.writeJSON(stdout)
+			if writeErr := r.writeJSON(stdout); writeErr != nil {
+				return errors.Join(err, writeErr)
+			}
 		}
 		return err
 	}
@@ -62,10 +64,12 @@ func check(from sources, path string, asJSON bool, signals <-chan os.Signal, std
 		return errInterrupted
 	}
 	r.judge()
+	write := r.writeText
 	if asJSON {
-		r.writeJSON(stdout)
-	} else {
-		r.writeText(stdout)
+		write = r.writeJSON
+	}
+	if err := write(stdout); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
 	}
 	if !r.Healthy {
 		return errNotHealthy
@@ -149,10 +153,8 @@ func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, t
 		handler.ServeHTTP(w, req)
 	}()
 
-	shown := *cfg.Upstream
-	shown.Path, shown.RawPath = strings.TrimRight(shown.Path, "/")+target.Path, ""
 	u := &upstreamReport{
-		URL:        shown.String(),
+		URL:        strings.TrimRight(withoutQuery(cfg.Upstream), "/") + target.EscapedPath(),
 		Proxy:      proxyFor(cfg.Upstream),
 		Status:     ex.Status,
 		Duration:   milliseconds(ex.Duration),
@@ -164,7 +166,7 @@ func (r *report) askUpstream(ctx context.Context, cfg Config, target *url.URL, t
 		u.Status, u.Code, u.remedy = 0, ex.Error, w.detail()
 	case ex.Error != "":
 		u.Status, u.Code, u.Cause = 0, ex.Error, upstreamCause(&ex)
-		u.remedy = upstreamRemedy(ex.Error, u.Cause)
+		u.remedy = upstreamRemedy(&ex, u.Cause)
 	case ex.Status == 0:
 		u.Code, u.Cause = proxy.UpstreamTimeout, fmt.Sprintf("no answer within %v", patience)
 		u.remedy = "ask for another path by -path, or ask whoever runs " + u.URL
@@ -235,7 +237,7 @@ func (r *report) judge() {
 			add(severityError, fmt.Sprintf("upstream gave no answer (%s): %s", u.Code, u.Cause), u.remedy)
 		case u.Status == http.StatusUnauthorized:
 			add(severityError, "upstream refuses the token that the login server has just given (HTTP 401)",
-				"the token may be for another API: compare aud and scope above; check BEARERD_UPSTREAM, BEARERD_SCOPE and BEARERD_TOKEN_PARAMS (audience)")
+				refusedRemedy)
 		case u.Status >= 500:
 			add(severityError, fmt.Sprintf("upstream has a fault (HTTP %d)", u.Status), "none here: ask whoever runs "+u.URL)
 		case u.Status == http.StatusForbidden:

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -231,17 +232,37 @@ func TestCheckOfTLS(t *testing.T) {
 	}
 	contains(t, text, "HTTP/1.1, TLS 1.3", "HTTP/2, TLS 1.3", "O=Acme Co", "2084-01-29")
 	for _, c := range []*connReport{r.Login.Connection, r.Upstream.Connection} {
-		if c.TLS != "TLS 1.3" || !c.Certificate.Trusted || c.Certificate.Ends.Year() != 2084 {
+		if c.TLS != "TLS 1.3" || !c.Certificate.Accepted || c.Certificate.Ends.Year() != 2084 {
 			t.Errorf("got %+v, %+v", c, c.Certificate)
 		}
 	}
 
 	// A company's proxy that signs for the server: its name is the clue.
 	code, text, r = w.examine(t, env)
-	if code != 1 || r.Login.Connection == nil || r.Login.Connection.Certificate == nil || r.Login.Connection.Certificate.Trusted {
+	if code != 1 || r.Login.Connection == nil || r.Login.Connection.Certificate == nil || r.Login.Connection.Certificate.Accepted {
 		t.Errorf("without CA_FILE: exit code %d, %+v", code, r.Login.Connection)
 	}
-	contains(t, text, "unknown authority", "O=Acme Co, NOT trusted", "BEARERD_CA_FILE")
+	contains(t, text, "unknown authority", "O=Acme Co, NOT ACCEPTED", "BEARERD_CA_FILE")
+}
+
+func TestCheckThatCannotReport(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	for _, args := range [][]string{{"check"}, {"check", "-json"}} {
+		var stderr output
+		if code := run(args, w.env("vyopta"), nil, failingWriter{}, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "writing the report") {
+			t.Errorf("bearerd %q: got exit code %d and %q, want 1 and the reason", args, code, &stderr)
+		}
+	}
+}
+
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestCheckShowsThePathAsItWasSent(t *testing.T) {
+	w := newWorld(t, querysim.Options{}, nil)
+	_, text, _ := w.examine(t, append([]string{"BEARERD_UPSTREAM=" + w.query.URL + "/base/"}, w.env("vyopta")...), "-path", "/a%2Fb%41")
+	contains(t, text, w.query.URL+"/base/a%2Fb%41\n")
 }
 
 // A company's proxy may sign for upstream only.
@@ -252,7 +273,7 @@ func TestCheckOfUpstreamsTLS(t *testing.T) {
 	if code != 1 {
 		t.Errorf("exit code: got %d, want 1", code)
 	}
-	contains(t, text, "unknown authority", "NOT trusted", "signs for upstream", "BEARERD_CA_FILE")
+	contains(t, text, "unknown authority", "NOT ACCEPTED", "signs for upstream", "BEARERD_CA_FILE")
 }
 
 func TestCheckHasALimit(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -84,10 +85,10 @@ type connReport struct {
 const noTLS = "none"
 
 type certReport struct {
-	Subject string    `json:"subject"`
-	Issuer  string    `json:"issuer"`
-	Ends    time.Time `json:"not_after"`
-	Trusted bool      `json:"trusted"`
+	Subject  string    `json:"subject"`
+	Issuer   string    `json:"issuer"`
+	Ends     time.Time `json:"not_after"`
+	Accepted bool      `json:"accepted"` // if not, the cause says why
 }
 
 const (
@@ -145,7 +146,7 @@ var claimsShown = []string{"aud", "scope", "azp"}
 
 // printable is text of a server's choice, fit for a terminal.
 func printable(s string) string {
-	const most = 200
+	const most = 1000 // letters
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'
@@ -186,17 +187,22 @@ func (s setting) shown() string {
 	case []string:
 		return strings.Join(v, ",")
 	}
-	return fmt.Sprint(s.field.Interface())
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, fmt.Sprint(s.field.Interface()))
 }
 
-func (r *report) writeJSON(w io.Writer) {
+func (r *report) writeJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	_ = e.Encode(r) // the reader may have gone
+	return e.Encode(r)
 }
 
-func (r *report) writeText(w io.Writer) {
+func (r *report) writeText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "bearerd check  %s  %s  %s  %s\n", r.Version, r.Go, r.Platform, r.Time.Format(time.RFC3339))
 	row := func(name, format string, args ...any) {
@@ -268,7 +274,8 @@ func (r *report) writeText(w io.Writer) {
 	} else {
 		b.WriteString("\nNot healthy.\n")
 	}
-	_, _ = io.WriteString(w, b.String()) // the reader may have gone
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 func writeConnection(row func(name, format string, args ...any), via string, c *connReport) {
@@ -284,12 +291,12 @@ func writeConnection(row func(name, format string, args ...any), via string, c *
 		row("connection", "%s, %s", c.HTTP, c.TLS)
 	}
 	if cert := c.Certificate; cert != nil {
-		trust := ""
-		if !cert.Trusted {
-			trust = ", NOT trusted"
+		refused := ""
+		if !cert.Accepted {
+			refused = ", NOT ACCEPTED"
 		}
-		row("certificate", "of %s", cert.Subject)
-		row("issuer", "%s%s", cert.Issuer, trust)
+		row("certificate", "of %s%s", cert.Subject, refused)
+		row("issuer", "%s", cert.Issuer)
 		row("ends", "%s", cert.Ends.Format(time.RFC3339))
 	}
 }

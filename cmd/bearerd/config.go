@@ -278,6 +278,9 @@ func (l *loader) read(g given, foldCase bool) {
 		if foldCase {
 			name = strings.ToUpper(name)
 		}
+		if isProxyVariable(name) {
+			l.checkProxy(name, value)
+		}
 		if !strings.HasPrefix(name, envPrefix+"_") || strings.TrimSpace(value) == "" || l.env[name] != "" {
 			continue
 		}

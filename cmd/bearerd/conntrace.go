@@ -70,10 +70,10 @@ func (t *connTrace) report(u *url.URL) *connReport {
 	}
 	if len(certificates) > 0 {
 		c.Certificate = &certReport{
-			Subject: printable(certificates[0].Subject.String()),
-			Issuer:  printable(certificates[0].Issuer.String()),
-			Ends:    certificates[0].NotAfter.UTC(),
-			Trusted: t.err == nil,
+			Subject:  printable(certificates[0].Subject.String()),
+			Issuer:   printable(certificates[0].Issuer.String()),
+			Ends:     certificates[0].NotAfter.UTC(),
+			Accepted: t.err == nil,
 		}
 	}
 	return c

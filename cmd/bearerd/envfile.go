@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -34,17 +35,21 @@ func parseEnvFile(text string, foldCase bool) (lines, warnings []string, err err
 		}
 		own := strings.HasPrefix(name, envPrefix+"_")
 		switch {
-		case err != nil && (own || name == ""):
+		case own && err != nil:
 			refuse("%v", err)
 		case isProxyVariable(name):
 			warnings = append(warnings, fmt.Sprintf("-env-file: %s is not read from there; set it in the environment", name))
-		case !own: // another program's, a comment, or blank
-		case seen[name] > 0:
+		case own && seen[name] > 0:
 			refuse("%s is on line %d too; remove one", name, seen[name])
-		default:
+		case own:
 			seen[name] = number
 			lines = append(lines, name+"="+value)
+		case envName.MatchString(name) && strings.HasPrefix(strings.ToUpper(name), envPrefix+"_"):
+			refuse("%s: write the name in capitals", name)
+		case strings.Contains(strings.ToUpper(name), envPrefix):
+			refuse("not of the form NAME=value")
 		}
+		// Else it is another program's, a comment, or blank.
 	}
 	if problems != nil {
 		return nil, nil, &configError{problems: problems}
@@ -57,35 +62,30 @@ func isProxyVariable(name string) bool {
 }
 
 // parseEnvLine returns the name and value of a line; an empty name for a blank
-// line or a comment. With an error the name is what stands before the =, where
-// there is one. Its errors never hold a part of the value.
+// line or a comment. The name is what stands before the =, or the whole line,
+// whether it is one or not. Its errors never hold a part of the value.
 func parseEnvLine(line string) (name, value string, err error) {
-	line = strings.TrimSpace(line)
+	const blank = " \t\r\n"
+	line = strings.Trim(line, blank)
 	if line == "" || line[0] == '#' {
 		return "", "", nil
 	}
-	name, value, ok := strings.Cut(line, "=")
+	name, given, ok := strings.Cut(line, "=")
+	name = strings.Trim(name, blank)
 	if fields := strings.Fields(name); len(fields) == 2 && fields[0] == "export" {
 		name = fields[1] // a file that shells read too
 	}
-	name = strings.TrimSpace(name)
-	if !ok {
-		return "", "", errors.New("not of the form NAME=value; a value must be on one line") // it may be the rest of a secret: not shown
-	}
-	if !envName.MatchString(name) {
-		return "", "", errors.New("what is before the = is not a name")
-	}
-	given := value
-	value = strings.TrimSpace(value)
-	if strings.ContainsRune(value, 0) {
-		return name, "", fmt.Errorf("%s: the value has a NUL byte", name)
-	}
+	value = strings.Trim(given, blank)
 	switch quote := firstByte(value); {
+	case !ok || !envName.MatchString(name):
+		return name, "", errors.New("not of the form NAME=value")
+	case strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) && r != '\t' }):
+		return name, "", fmt.Errorf("%s: the value has a control character; are the lines separated by newlines?", name)
 	case quote == '\'' || quote == '"':
 		inner := value[1:]
 		end := strings.IndexByte(inner, quote)
-		if end != len(inner)-1 {
-			return name, "", fmt.Errorf("%s: the value does not end with the quote it begins with; other programs read that in other ways, so give the value by %s_FILE", name, name)
+		if end < 0 || end != len(inner)-1 {
+			return name, "", fmt.Errorf("%s: the value does not end with the quote it begins with; other programs read that in other ways, so give the value by a file of its own (%s_FILE)", name, name)
 		}
 		value = inner[:end]
 		if quote == '"' && strings.ContainsAny(value, "\\$`") {

@@ -151,7 +151,7 @@ func askReady(ctx context.Context, addresses []address, patience time.Duration) 
 	case resp.StatusCode == http.StatusOK && *probe.OK:
 		return nil
 	case probe.Remedy != "":
-		return fmt.Errorf("not ready: %s; %s", probe.Reason, probe.Remedy)
+		return fmt.Errorf("not ready: %s; %s", printable(probe.Reason), printable(probe.Remedy))
 	}
-	return fmt.Errorf("not ready: %s", probe.Reason)
+	return fmt.Errorf("not ready: %s", printable(probe.Reason))
 }

@@ -39,7 +39,7 @@ func openLog(w io.Writer, level, format string) logs {
 			FormatPrepare: shortTimes,
 			FieldsOrder: []string{
 				"listen", "admin", "upstream", "method", "path", "status", "code", "cause",
-				"impact", "token_expiry", "remedy", "next_login", "logging_in", "failing_since",
+				"impact", "token_expiry", "next_login", "remedy", "logging_in", "failing_since",
 				"failed_for_s", "failed_logins", "failed_requests",
 				"duration_ms", "generation", "lifetime_s",
 			},

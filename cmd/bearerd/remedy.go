@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -78,6 +80,10 @@ func networkRemedy(cause, setting, server string) string {
 		return "check HTTPS_PROXY, and whether the proxy permits the address of " + server
 	case has("unknown authority"):
 		return "if a company proxy signs for " + server + ", give its root certificate by BEARERD_CA_FILE"
+	case has("for another host"):
+		return "check " + setting + ": the certificate of " + server + " has another name"
+	case has("has expired"):
+		return "none here if this machine's clock is right: whoever runs " + server + " must renew its certificate"
 	case has("HTTP 403"):
 		return "a firewall or proxy on the way refuses: check the network, HTTPS_PROXY and NO_PROXY"
 	case has("HTTP 5"):
@@ -102,22 +108,48 @@ func (f loginFailure) next() string {
 	return "bearerd tries again by itself"
 }
 
-// upstreamRemedy says what a person can do about an upstream that gave no
-// answer, for the cause as of upstreamCause.
-func upstreamRemedy(code proxy.Code, cause string) string {
-	if code == proxy.UpstreamTimeout {
-		return "upstream is slow; if it may be, raise BEARERD_RESPONSE_HEADER_TIMEOUT"
+// upstreamFault says what is wrong with an answer that upstream did give, in
+// words that are safe to log; "" when nothing is.
+func upstreamFault(ex *proxy.Exchange) string {
+	switch {
+	case ex.Outcome == proxy.Aborted:
+		return "the answer was cut short"
+	case ex.Status == http.StatusUnauthorized:
+		return "HTTP 401 to a token that the login server has just given, or gives no newer one for"
+	case ex.Status >= 500:
+		return "HTTP " + strconv.Itoa(ex.Status)
 	}
-	return networkRemedy(cause, "BEARERD_UPSTREAM", "upstream")
+	return ""
 }
 
-// upstreamCause says in words that are safe to log why upstream did not answer.
+// upstreamCause says in words that are safe to log why a request brought no good
+// answer.
 func upstreamCause(ex *proxy.Exchange) string {
-	if ex.Error == proxy.UpstreamTimeout {
+	switch ex.Error {
+	case "":
+		return upstreamFault(ex)
+	case proxy.UpstreamTimeout:
 		return "no response header within BEARERD_RESPONSE_HEADER_TIMEOUT"
 	}
 	return tokens.DescribeError(ex.Cause)
 }
+
+// upstreamRemedy says what a person can do about it. cause is that of
+// upstreamCause.
+func upstreamRemedy(ex *proxy.Exchange, cause string) string {
+	switch {
+	case ex.Error == proxy.UpstreamTimeout:
+		return "upstream is slow; if it may be, raise BEARERD_RESPONSE_HEADER_TIMEOUT"
+	case ex.Error == "" && ex.Outcome == proxy.Aborted:
+		return "none here: upstream, or a proxy before it, closes the connection in the middle of an answer"
+	case ex.Error == "" && ex.Status == http.StatusUnauthorized:
+		return refusedRemedy
+	}
+	return networkRemedy(cause, "BEARERD_UPSTREAM", "upstream")
+}
+
+// refusedRemedy is for an upstream that refuses good tokens.
+const refusedRemedy = "may the account read this path? else the token may be for another API: check BEARERD_UPSTREAM, BEARERD_SCOPE and BEARERD_TOKEN_PARAMS (audience); bearerd check shows the token's aud and scope"
 
 // clockWrong is the clock skew from which on people are told of it.
 const clockWrong = 5 * time.Second

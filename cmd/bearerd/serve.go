@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -23,6 +25,8 @@ func serve(from sources, signals <-chan os.Signal, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// Tools go on when the reader of the log has gone.
+	signal.Ignore(syscall.SIGPIPE)
 	log := openLog(stderr, cfg.LogLevel, cfg.LogFormat)
 	requests := accessLog{log.access, cfg.AccessLog}
 	states := &stateLog{logger: log.events, asked: cfg.asked()}
@@ -33,7 +37,7 @@ func serve(from sources, signals <-chan os.Signal, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	states.status = s.manager.Status
+	states.status, states.ending = s.manager.Status, s.stopping.Load
 	for _, w := range cfg.Warnings {
 		log.events.Warn().Msg(w)
 	}

@@ -180,8 +180,8 @@ func (s *service) run(signals <-chan os.Signal) error {
 			defer close(stopped)
 			s.log.events.Info().Str(key, by).Msg("stopping")
 			s.drain()
-			s.log.events.Info().Msg("stopped")
 			s.close()
+			s.log.events.Info().Msg("stopped")
 		}()
 	}
 	for {

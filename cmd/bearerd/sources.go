@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 
 	"golang.org/x/term"
 )
@@ -28,9 +26,8 @@ func (s sources) gather(signals <-chan os.Signal) (all []given, warnings []strin
 		all = append(all, given{fromFlag, []string{"BEARERD_PRESET=" + s.preset}})
 	}
 	all = append(all, given{fromEnvironment, s.environ})
-	warnings = proxyWarnings(s.environ)
 	if s.envFile == "" {
-		return all, warnings, nil
+		return all, nil, nil
 	}
 	text, err := readEnvFile(s.envFile, signals)
 	if errors.Is(err, errInterrupted) {
@@ -39,8 +36,8 @@ func (s sources) gather(signals <-chan os.Signal) (all []given, warnings []strin
 	if err != nil {
 		return nil, nil, &configError{problems: []problem{{text: fmt.Sprintf("-env-file %s: %v", show(s.envFile), err)}}}
 	}
-	lines, more, err := parseEnvFile(text, foldCase)
-	return append(all, given{fromFile, lines}), append(warnings, more...), err
+	lines, warnings, err := parseEnvFile(text, foldCase)
+	return append(all, given{fromFile, lines}), warnings, err
 }
 
 // foldCase: on Windows the names of variables have no case.
@@ -75,23 +72,6 @@ func readEnvFile(path string, signals <-chan os.Signal) (string, error) {
 	case <-signals:
 		return "", errInterrupted
 	}
-}
-
-// proxyWarnings warns of a proxy variable that net/http passes over, or takes
-// for another proxy.
-func proxyWarnings(environ []string) (warnings []string) {
-	for _, line := range environ {
-		name, value, _ := strings.Cut(line, "=")
-		if isProxyVariable(name) && !strings.EqualFold(name, "NO_PROXY") {
-			if !strings.Contains(value, "://") {
-				value = "http://" + value // as net/http reads it
-			}
-			if _, err := url.Parse(value); err != nil {
-				warnings = append(warnings, name+": not the URL of a proxy; write http://proxy.example.com:3128")
-			}
-		}
-	}
-	return warnings
 }
 
 // load returns the configuration. Where nothing but user name or password is

@@ -47,6 +47,7 @@ const (
 type stateLog struct {
 	logger zerolog.Logger
 	status func() tokens.Status // of the token manager; set it before there are requests or logins
+	ending func() bool          // bearerd itself cuts answers short; nil: never
 	asked  bool                 // a person typed the credentials when bearerd started
 
 	upstreamFails atomic.Bool // upstream.failures > 0; a good request looks no further
@@ -105,7 +106,10 @@ func (l *stateLog) login(ev tokens.Event) {
 func (l *stateLog) request(ex *proxy.Exchange) {
 	switch ex.Error {
 	case "":
-		if l.upstreamFails.Load() {
+		switch {
+		case upstreamFault(ex) != "" && !l.stopping():
+			l.upstreamFailed(ex).write()
+		case l.upstreamFails.Load():
 			l.upstreamAnswered(ex).write()
 		}
 	case proxy.LoginRejected, proxy.LoginUnavailable, proxy.LoginTimeout:
@@ -114,6 +118,8 @@ func (l *stateLog) request(ex *proxy.Exchange) {
 		l.upstreamFailed(ex).write()
 	}
 }
+
+func (l *stateLog) stopping() bool { return l.ending != nil && l.ending() }
 
 // loginSucceeded ends the episode of the login, and the requests' that found no
 // token. The caller holds mu.
@@ -243,8 +249,8 @@ func (l *stateLog) noToken(ex *proxy.Exchange) stateLine {
 	return stateLine{e.Str("remedy", remedy), sayNoToken}
 }
 
-// upstreamFailed takes note of a request that brought no answer from upstream. A
-// cause that is new in the episode is a line.
+// upstreamFailed takes note of a request that brought no good answer from
+// upstream. A cause that is new in the episode is a line.
 func (l *stateLog) upstreamFailed(ex *proxy.Exchange) stateLine {
 	cause := upstreamCause(ex)
 	l.mu.Lock()
@@ -261,13 +267,16 @@ func (l *stateLog) upstreamFailed(ex *proxy.Exchange) stateLine {
 	if !l.upstream.add(string(ex.Error) + cause) {
 		return stateLine{}
 	}
-	e := l.logger.Warn().Str("code", string(ex.Error)).Str("cause", cause)
+	e := l.logger.Warn().Str("cause", cause)
+	if ex.Error != "" {
+		e.Str("code", string(ex.Error))
+	}
 	addWhen(e, l.upstream.since, time.Time{})
-	return stateLine{e.Str("remedy", upstreamRemedy(ex.Error, cause)+"; each request tries anew"), sayUpstreamFails}
+	return stateLine{e.Str("remedy", upstreamRemedy(ex, cause)), sayUpstreamFails}
 }
 
-// upstreamAnswered ends the episode of upstream with a request that it answered,
-// if none has failed for a while.
+// upstreamAnswered ends the episode of upstream with a request that it answered
+// well, if none has failed for a while.
 func (l *stateLog) upstreamAnswered(ex *proxy.Exchange) stateLine {
 	if ex.Generation == 0 || ex.Status == 0 || ex.Outcome == proxy.Aborted {
 		return stateLine{} // no answer, or one of bearerd's own

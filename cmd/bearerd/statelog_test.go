@@ -476,7 +476,7 @@ type exchanges struct {
 }
 
 func (x exchanges) answered(after, took time.Duration) {
-	x.l.request(&proxy.Exchange{Status: 500, Outcome: proxy.Completed, Start: x.start.Add(after), Duration: took, Generation: 1})
+	x.l.request(&proxy.Exchange{Status: 404, Outcome: proxy.Completed, Start: x.start.Add(after), Duration: took, Generation: 1})
 }
 
 func (x exchanges) failed(after time.Duration, cause error) {
@@ -530,6 +530,37 @@ func TestStateLogOfUpstream(t *testing.T) {
 	}
 }
 
+// An upstream that answers, but not well, is trouble too: with ACCESS_LOG=off
+// nothing else tells of it.
+func TestStateLogOfBadAnswers(t *testing.T) {
+	l, out := newStateLog("info")
+	stopping := false
+	l.ending = func() bool { return stopping }
+	start := time.Now()
+	request := func(after time.Duration, status int, outcome proxy.Outcome) {
+		l.request(&proxy.Exchange{Status: status, Outcome: outcome, Start: start.Add(after), Generation: 1})
+	}
+	for range 100 {
+		request(0, 401, proxy.Completed)
+		request(0, 503, proxy.Completed)
+		request(0, 200, proxy.Aborted)
+		request(0, 403, proxy.Completed)
+	}
+	request(time.Minute, 200, proxy.Completed)
+	stopping = true
+	request(2*time.Minute, 200, proxy.Aborted) // by bearerd
+	lines, says := readLog(t, out.String())
+	expectLines(t, says, []string{"warn: upstream fails", "warn: upstream fails", "warn: upstream fails", "info: upstream answers again"})
+	for i, want := range []string{"HTTP 401", "HTTP 503", "cut short"} {
+		if n := lines[i]; !strings.Contains(n.Cause, want) || n.Remedy == "" || n.FailingSince.IsZero() {
+			t.Errorf("got %+v, want %s", n, want)
+		}
+	}
+	if n := lines[3]; n.FailedRequests != 300 {
+		t.Errorf("got %+v, want 300 requests", n)
+	}
+}
+
 // What is no answer of upstream's does not end its trouble.
 func TestStateLogOfAnswersOfItsOwn(t *testing.T) {
 	l, out := newStateLog("info")
@@ -539,7 +570,6 @@ func TestStateLogOfAnswersOfItsOwn(t *testing.T) {
 	for _, ex := range []proxy.Exchange{
 		{Error: proxy.HostNotAllowed, Status: 421, Outcome: proxy.Completed},
 		{Status: 204, Outcome: proxy.Completed}, // no token was sent
-		{Status: 200, Outcome: proxy.Aborted, Generation: 1},
 		{Outcome: proxy.ClientClosed, Generation: 1},
 	} {
 		ex.Start = x.start.Add(time.Minute)
@@ -579,7 +609,7 @@ func TestStateLogOnAConsole(t *testing.T) {
 		}
 	}
 	at := -1
-	for _, part := range []string{"WRN", "login failed", "cause=", "impact=", "remedy=", "next_login=", "failing_since=", "result="} {
+	for _, part := range []string{"WRN", "login failed", "cause=", "impact=", "next_login=", "remedy=", "failing_since=", "result="} {
 		i := strings.Index(got, part)
 		if i <= at {
 			t.Errorf("%q is not in its place: %s", part, got)

@@ -152,6 +152,22 @@ func (l *loader) checkScheme(c *Config, name string, u *url.URL, what string) {
 	}
 }
 
+// checkProxy refuses a proxy that net/http would pass over, or take for another
+// one: a password with a character that must be escaped then stands where a host
+// or a path does, and is looked up, sent and shown.
+func (l *loader) checkProxy(name, value string) {
+	if strings.EqualFold(name, "NO_PROXY") || value == "" {
+		return
+	}
+	if !strings.Contains(value, "://") {
+		value = "http://" + value // as net/http reads it
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(value, "#") {
+		l.refuse(name, "not the URL of a proxy; write http://proxy.example.com:3128, and in a password %%23 for #, %%2F for /, %%3F for ?, %%40 for @ and %%20 for a space")
+	}
+}
+
 func (l *loader) checkGrant(c *Config, p preset) {
 	if l.refused("BEARERD_PRESET") {
 		return // what it would have filled is not known

@@ -19,6 +19,8 @@ const (
 	UpstreamTimeout     Code = "upstream_timeout"
 	Overloaded          Code = "overloaded"
 	HostNotAllowed      Code = "host_not_allowed"
+	CrossSite           Code = "cross_site"
+	HeaderRequired      Code = "header_required"
 	PathNotAllowed      Code = "path_not_allowed"
 	MethodNotAllowed    Code = "method_not_allowed"
 	BadTarget           Code = "bad_target"
@@ -60,6 +62,10 @@ var answers = map[Code]answer{
 		"More requests are in flight than BEARERD_MAX_IN_FLIGHT allows."},
 	HostNotAllowed: {http.StatusMisdirectedRequest, "http_request_denied", "Host not allowed",
 		"The Host header names neither this machine nor a host in BEARERD_ALLOWED_HOSTS. List it there if it is yours."},
+	CrossSite: {http.StatusForbidden, "http_request_denied", "Web page not allowed",
+		"A web page of another origin sent this request. If the page is yours, list its origin in BEARERD_ALLOWED_ORIGINS."},
+	HeaderRequired: {http.StatusForbidden, "http_request_denied", "Header required",
+		"The request lacks the header that BEARERD_REQUIRE_HEADER names, or has another value in it."},
 	PathNotAllowed: {http.StatusForbidden, "http_request_denied", "Path not allowed",
 		"The path is under none of BEARERD_ALLOWED_PATHS."},
 	MethodNotAllowed: {http.StatusMethodNotAllowed, "http_request_denied", "Method not allowed",

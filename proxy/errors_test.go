@@ -56,6 +56,8 @@ var wantErrors = map[proxy.Code]wantAnswer{
 	proxy.UpstreamTimeout:     {504, "http_response_timeout", "", "BEARERD_RESPONSE_HEADER_TIMEOUT"},
 	proxy.Overloaded:          {503, "connection_limit_reached", "1", "BEARERD_MAX_IN_FLIGHT"},
 	proxy.HostNotAllowed:      {421, "http_request_denied", "", "BEARERD_ALLOWED_HOSTS"},
+	proxy.CrossSite:           {403, "http_request_denied", "", "BEARERD_ALLOWED_ORIGINS"},
+	proxy.HeaderRequired:      {403, "http_request_denied", "", "BEARERD_REQUIRE_HEADER"},
 	proxy.PathNotAllowed:      {403, "http_request_denied", "", "BEARERD_ALLOWED_PATHS"},
 	proxy.MethodNotAllowed:    {405, "http_request_denied", "", "BEARERD_ALLOWED_METHODS"},
 	proxy.BadTarget:           {400, "http_request_error", "", "HTTP_PROXY"},
@@ -110,6 +112,8 @@ func causes(t *testing.T) map[proxy.Code]*daemon {
 		proxy.UpstreamUnreachable: start(t, proxy.Options{Upstream: garbage}),
 		proxy.UpstreamTimeout:     start(t, proxy.Options{Upstream: slow, ResponseHeaderTimeout: 50 * time.Millisecond}),
 		proxy.HostNotAllowed:      start(t, proxy.Options{Upstream: u}),
+		proxy.CrossSite:           start(t, proxy.Options{Upstream: u}),
+		proxy.HeaderRequired:      start(t, proxy.Options{Upstream: u, RequireHeader: func() proxy.HeaderRule { return proxy.HeaderRule{Name: "X-Key", Value: secretWord} }}),
 		proxy.PathNotAllowed:      start(t, proxy.Options{Upstream: u, Paths: []string{"/api"}}),
 		proxy.MethodNotAllowed:    start(t, proxy.Options{Upstream: u, Methods: []string{"PUT"}}),
 		proxy.BadTarget:           start(t, proxy.Options{Upstream: u}),
@@ -130,6 +134,8 @@ func TestErrors(t *testing.T) {
 				switch code {
 				case proxy.HostNotAllowed:
 					host = secretWord + ".example"
+				case proxy.CrossSite:
+					fields += "Origin: https://" + secretWord + ".example\r\n"
 				case proxy.BadTarget:
 					target = "http://" + secretWord + ".example/"
 				case proxy.BadPath:

@@ -10,6 +10,8 @@ import (
 // guard decides which requests may speak with the user's account.
 type guard struct {
 	hosts        Hosts
+	origins      map[string]bool // of pages that may call
+	header       func() HeaderRule
 	methods      []string // empty: all
 	allow        string   // value of the Allow header
 	paths        []string // escaped prefixes without their final slash; empty: all
@@ -20,6 +22,8 @@ type guard struct {
 func newGuard(o Options) *guard {
 	g := &guard{
 		hosts:        NewHosts(o.Hosts...),
+		origins:      make(map[string]bool),
+		header:       o.RequireHeader,
 		methods:      o.Methods,
 		allow:        "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
 		noTraversal:  len(o.Paths) > 0 || strings.Trim(o.Upstream.Path, "/") != "",
@@ -29,14 +33,20 @@ func newGuard(o Options) *guard {
 		allowed := slices.DeleteFunc(slices.Clone(o.Methods), neverForwarded)
 		g.allow = strings.Join(allowed, ", ")
 	}
+	for _, origin := range o.Origins {
+		g.origins[origin] = true
+	}
+	if g.header == nil {
+		g.header = func() HeaderRule { return HeaderRule{} }
+	}
 	for _, path := range o.Paths {
 		g.paths = append(g.paths, strings.TrimSuffix(path, "/"))
 	}
 	return g
 }
 
-// check returns why r must not pass, or nil.
-func (g *guard) check(r *http.Request) *Error {
+// admit returns why whoever sent r may not speak with the account, or nil.
+func (g *guard) admit(r *http.Request) *Error {
 	// Before Host, which is another's when somebody takes bearerd for a forward
 	// proxy: the answer shall say so.
 	if neverForwarded(r.Method) {
@@ -48,11 +58,23 @@ func (g *guard) check(r *http.Request) *Error {
 		// token on it (Traefik PR 13796).
 		return &Error{Code: BadTarget}
 	}
-	if !g.hosts.Allow(r.Host) {
+	if !g.hosts.Allow(r.Host) && !overUnix(r) {
 		// A page whose name was rebound to loopback sends neither Origin nor
 		// Sec-Fetch-Site with a GET: Host is the only sign (CVE-2024-28224).
 		return &Error{Code: HostNotAllowed}
 	}
+	if g.crossSite(r) {
+		return &Error{Code: CrossSite}
+	}
+	return nil
+}
+
+// check returns why r, from somebody who is admitted, must not pass, or nil.
+func (g *guard) check(r *http.Request) *Error {
+	if !g.header().met(r.Header) {
+		return &Error{Code: HeaderRequired}
+	}
+	path, _ := splitTarget(r.RequestURI)
 	if len(g.methods) > 0 && !slices.Contains(g.methods, r.Method) {
 		return &Error{Code: MethodNotAllowed}
 	}

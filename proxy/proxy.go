@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-chi/cors"
 )
 
 // Token is what a [Source] gives: the header value to send and the token's
@@ -45,10 +47,15 @@ type Options struct {
 	ResponseHeaderTimeout time.Duration     // as in TransportOptions; tells how to name a time-out
 
 	Hosts          []string // further Host values, besides this machine's own
+	Origins        []string // of web pages that may call, as browsers write them: scheme://host, and a port that is not the scheme's
 	Methods        []string // allowed; empty: all but CONNECT and TRACE
 	Paths          []string // allowed prefixes, by whole segments; empty: all
 	AllowUpgrade   bool     // pass WebSocket and other Upgrade requests
 	ForwardCookies bool     // pass Cookie and Set-Cookie
+
+	// RequireHeader returns the header that callers must send; it is not
+	// forwarded. It is called for each request and must not block. Nil: none.
+	RequireHeader func() HeaderRule
 
 	ReplayBuffer int64         // bytes of one body held for a replay; 0: bodies are announced instead
 	ReplayTotal  int64         // bytes held over all requests; 0: 64 MiB
@@ -64,6 +71,7 @@ type Options struct {
 type Handler struct {
 	opt      Options
 	guard    *guard
+	cors     *cors.Cors
 	target   target
 	reverse  *httputil.ReverseProxy
 	bearer   *bearer
@@ -91,6 +99,7 @@ func New(o Options) *Handler {
 		target: newTarget(o.Upstream, viaProxy(o)),
 		bearer: newBearer(o),
 	}
+	h.cors = newCORS(h.guard)
 	h.reserve.limit = o.ReplayTotal
 	h.reverse = &httputil.ReverseProxy{
 		Rewrite:        h.rewrite,
@@ -153,6 +162,19 @@ func (h *Handler) serve(ex *exchange, r *http.Request) {
 	if r.ContentLength != 0 {
 		ex.body.body, ex.body.conn, ex.body.idle = r.Body, http.NewResponseController(ex.w), h.opt.BodyIdle
 	}
+	if refused := h.guard.admit(r); refused != nil {
+		h.refuse(ex, refused)
+		return
+	}
+	if len(h.guard.origins) == 0 && !isPreflight(r) {
+		h.forward(ex, r)
+		return
+	}
+	h.cors.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { h.forward(ex, r) })).ServeHTTP(ex, r)
+}
+
+// forward serves a request from somebody who may call.
+func (h *Handler) forward(ex *exchange, r *http.Request) {
 	if refused := h.guard.check(r); refused != nil {
 		h.refuse(ex, refused)
 		return
@@ -208,6 +230,9 @@ func (h *Handler) rewrite(pr *httputil.ProxyRequest) {
 	for _, name := range []string{"Authorization", "Proxy-Authorization", "Expect", "Forwarded",
 		"X-Real-Ip", "X-Original-Url", "X-Rewrite-Url"} {
 		delete(out.Header, name)
+	}
+	if required := h.guard.header().Name; required != "" {
+		delete(out.Header, required)
 	}
 	if !h.opt.ForwardCookies {
 		// Cookies of localhost belong to every dev server on the machine.

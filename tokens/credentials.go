@@ -55,11 +55,7 @@ func (l *Login) read() (r reading) {
 		{"password", l.Password, &r.password},
 		{"token parameters", l.Params, &r.params},
 	} {
-		if secret.source.File == "" {
-			*secret.to = secret.source.Value
-			continue
-		}
-		text, err := readFile(secret.source.File)
+		text, err := secret.source.Read()
 		if err != nil && r.problem == "" {
 			r.problem = fmt.Sprintf("waiting for the %s file%s: %v", secret.name, shownPath(secret.source.File), err)
 		}
@@ -131,6 +127,15 @@ func readFile(path string) (Secret, error) {
 		return "", errEmpty
 	}
 	return Secret(text), nil
+}
+
+// Read returns the secret as it is now: the content of File, where it is set,
+// without one newline at its end, or Value. Its errors are fixed phrases.
+func (s Source) Read() (Secret, error) {
+	if s.File == "" {
+		return s.Value, nil
+	}
+	return readFile(s.File)
 }
 
 // settled reads the credentials for a login. Files that differ from what the

@@ -48,14 +48,17 @@ type Config struct {
 	TokenParamsFile  string        `split_words:"true" desc:"file that holds these fields"`
 	TokenHost        string        `split_words:"true" unset:"the preset's, or the host of TOKEN_URL" desc:"Host header of the login request. The preset's stays when TOKEN_URL is set, so that a relay or a simulator is asked as the vendor's own server would be; set both for another server"`
 
-	Listen           []string `split_words:"true" default:"localhost:8080" desc:"where tools connect: a list of host:port. localhost binds 127.0.0.1 and ::1 where the machine has it; port 0 picks a free one"`
-	AdminListen      string   `split_words:"true" default:"localhost:9180" desc:"where health and metrics are: host:port, any address; off for none"`
-	AllowNonLoopback bool     `split_words:"true" default:"false" desc:"permits a LISTEN that other machines can reach; ALLOWED_HOSTS must be set with it"`
-	AllowedHosts     []string `split_words:"true" unset:"loopback names only" desc:"Host values accepted besides those that name this machine's loopback: a list of names and IP addresses, without port"`
-	AllowedMethods   []string `split_words:"true" unset:"all" desc:"methods that are forwarded, e.g. GET,HEAD"`
-	AllowedPaths     []string `split_words:"true" unset:"all" desc:"prefixes of the paths that are forwarded, matched by whole segments, e.g. /cpmm/api"`
-	ForwardCookies   bool     `split_words:"true" default:"false" desc:"forwards Cookie and Set-Cookie; cookies of localhost belong to every server on the machine"`
-	AllowUpgrade     bool     `split_words:"true" default:"false" desc:"forwards WebSocket and other Upgrade requests"`
+	Listen            []string      `split_words:"true" default:"localhost:8080" desc:"where tools connect: a list of host:port. localhost binds 127.0.0.1 and ::1 where the machine has it; port 0 picks a free one"`
+	AdminListen       string        `split_words:"true" default:"localhost:9180" desc:"where health and metrics are: host:port, any address; off for none"`
+	AllowNonLoopback  bool          `split_words:"true" default:"false" desc:"permits a LISTEN that other machines can reach; ALLOWED_HOSTS must be set with it"`
+	AllowedHosts      []string      `split_words:"true" unset:"loopback names only" desc:"Host values accepted besides those that name this machine's loopback: a list of names and IP addresses, without port"`
+	AllowedOrigins    []string      `split_words:"true" unset:"none" desc:"origins of web pages that may call, e.g. http://localhost:3000, with any scheme; CORS is answered for them, and for no other"`
+	RequireHeader     tokens.Secret `split_words:"true" desc:"header that every caller must send, as Name: value; it is not forwarded"`
+	RequireHeaderFile string        `split_words:"true" desc:"file that holds this header; SIGHUP reads it again"`
+	AllowedMethods    []string      `split_words:"true" unset:"all" desc:"methods that are forwarded, e.g. GET,HEAD"`
+	AllowedPaths      []string      `split_words:"true" unset:"all" desc:"prefixes of the paths that are forwarded, matched by whole segments, e.g. /cpmm/api"`
+	ForwardCookies    bool          `split_words:"true" default:"false" desc:"forwards Cookie and Set-Cookie; cookies of localhost belong to every server on the machine"`
+	AllowUpgrade      bool          `split_words:"true" default:"false" desc:"forwards WebSocket and other Upgrade requests"`
 
 	AllowInsecure  bool   `split_words:"true" default:"false" desc:"permits http:// in TOKEN_URL and UPSTREAM off this machine: password and token are then readable on the network"`
 	AllowQuit      bool   `split_words:"true" default:"false" desc:"permits POST /quitquitquit on the admin listener, with which a Job's main container ends bearerd"`
@@ -91,9 +94,6 @@ func (Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[config]")
 // Somebody who sets one counts on it, so it is refused rather than unknown.
 var notYet = []string{
 	"BEARERD_SOCKET_MODE",
-	"BEARERD_ALLOWED_ORIGINS",
-	"BEARERD_REQUIRE_HEADER",
-	"BEARERD_REQUIRE_HEADER_FILE",
 }
 
 // serviceLinks are the variables that Kubernetes sets in every pod of a

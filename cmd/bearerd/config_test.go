@@ -109,7 +109,8 @@ func TestEverySettingIsRead(t *testing.T) {
 		"GRANT_TYPE": "Client_Credentials", "CLIENT_ID": "id", "CLIENT_SECRET": "s", "CLIENT_AUTH": "basic",
 		"USERNAME": "u", "PASSWORD": "p", "SCOPE": "a b", "TOKEN_PARAMS": "audience=x", "TOKEN_HOST": "b.example",
 		"LISTEN": "0.0.0.0:1, [::1]:2,", "ADMIN_LISTEN": "10.0.0.1:3", "ALLOW_NON_LOOPBACK": "true",
-		"ALLOWED_HOSTS": "Proxy.example., [2001:DB8::1]", "ALLOWED_METHODS": "get, head", "ALLOWED_PATHS": "/a,/b%20c",
+		"ALLOWED_HOSTS": "Proxy.example., [2001:DB8::1]", "ALLOWED_ORIGINS": "http://localhost:3000", "REQUIRE_HEADER": "X-Key: v",
+		"ALLOWED_METHODS": "get, head", "ALLOWED_PATHS": "/a,/b%20c",
 		"FORWARD_COOKIES": "1", "ALLOW_UPGRADE": "True", "ALLOW_INSECURE": "TRUE", "ALLOW_QUIT": "true",
 		"CA_FILE": cert, "CLIENT_CERT_FILE": cert, "CLIENT_KEY_FILE": key,
 		"LOGIN_TIMEOUT": "1s", "TOKEN_WAIT": "2s", "DEFAULT_TOKEN_LIFETIME": "3s", "KEEP_WARM": "t",
@@ -124,7 +125,8 @@ func TestEverySettingIsRead(t *testing.T) {
 
 	files := mustLoad(t, with(
 		"BEARERD_CLIENT_SECRET_FILE="+secret, "BEARERD_USERNAME_FILE="+secret, "BEARERD_USERNAME=",
-		"BEARERD_PASSWORD_FILE="+secret, "BEARERD_PASSWORD=", "BEARERD_TOKEN_PARAMS_FILE="+secret))
+		"BEARERD_PASSWORD_FILE="+secret, "BEARERD_PASSWORD=", "BEARERD_TOKEN_PARAMS_FILE="+secret,
+		"BEARERD_REQUIRE_HEADER_FILE="+writeFile(t, "X-Key: v")))
 	defaults := mustLoad(t, working)
 	for i, s := range settingsOf(&c) {
 		got, with, plain := s.field, settingsOf(&files)[i].field, settingsOf(&defaults)[i].field

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -33,8 +34,9 @@ type service struct {
 	data           *http.Server
 	dataListeners  []net.Listener
 	newConns       connSet
-	requests       *running // handlers of data
-	endRequests    func()   // cancels them all
+	requests       *running                         // handlers of data
+	header         atomic.Pointer[proxy.HeaderRule] // that callers must send
+	endRequests    func()                           // cancels them all
 	admin          *http.Server
 	adminListeners []net.Listener
 
@@ -55,7 +57,10 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 		cfg: cfg, log: log, requests: newRunning(),
 		started: time.Now(), registry: prometheus.NewRegistry(), quit: make(chan struct{}, 1),
 	}
-	var err error
+	err := s.readHeader()
+	if err != nil {
+		return nil, err
+	}
 	if s.dataListeners, err = listenData(cfg.Listen); err != nil {
 		return nil, err
 	}
@@ -84,6 +89,8 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 		Transport:             cfg.upstreamTransport(),
 		ResponseHeaderTimeout: cfg.ResponseHeaderTimeout,
 		Hosts:                 hosts,
+		Origins:               cfg.AllowedOrigins,
+		RequireHeader:         func() proxy.HeaderRule { return *s.header.Load() },
 		Methods:               cfg.AllowedMethods,
 		Paths:                 cfg.AllowedPaths,
 		AllowUpgrade:          cfg.AllowUpgrade,
@@ -199,6 +206,11 @@ func (s *service) run(signals <-chan os.Signal) error {
 		case signal := <-signals:
 			switch {
 			case signal == syscall.SIGHUP:
+				if err := s.readHeader(); err != nil {
+					s.log.events.Warn().Str("cause", err.Error()).
+						Str("remedy", "mend it and send SIGHUP again; until then callers must send the old header").
+						Msg("required header not read")
+				}
 				s.manager.LogIn() // which reads the credential files again
 			case signalled:
 				s.abandon()
@@ -220,6 +232,20 @@ func (s *service) askToQuit() {
 	case s.quit <- struct{}{}:
 	default:
 	}
+}
+
+// readHeader reads the header that callers must send. An error leaves the one
+// in force that was read before.
+func (s *service) readHeader() error {
+	var rule proxy.HeaderRule
+	if source := s.cfg.requireHeader(); !source.IsZero() {
+		var err error
+		if rule, err = readHeaderRule(source); err != nil {
+			return fmt.Errorf("%s: %w", secretSource{Name: requireHeader, Source: source}.variable(), err)
+		}
+	}
+	s.header.Store(&rule)
+	return nil
 }
 
 // drain lets requests finish: it serves on for DRAIN_DELAY, then accepts no

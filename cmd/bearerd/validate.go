@@ -15,6 +15,8 @@ import (
 	"github.com/bearerd/bearerd/tokens"
 )
 
+const requireHeader = "REQUIRE_HEADER" // the one secret that is not for a login
+
 const maxReplayBuffer = 64 << 20 // bytes; what all requests together may hold
 
 // secretSource is a secret that is set, and where.
@@ -50,11 +52,17 @@ func (c Config) SecretSources() []secretSource {
 		{Name: "USERNAME", Source: tokens.Source{Value: c.Username, File: c.UsernameFile}},
 		{Name: "PASSWORD", Source: tokens.Source{Value: c.Password, File: c.PasswordFile}},
 		{Name: "TOKEN_PARAMS", Source: tokens.Source{Value: c.TokenParams, File: c.TokenParamsFile}},
+		{Name: requireHeader, Source: c.requireHeader()},
 	}
 	for i, s := range all {
 		all[i].origin = c.Origins[s.variable()]
 	}
 	return slices.DeleteFunc(all, func(s secretSource) bool { return s.Source.IsZero() })
+}
+
+// requireHeader is where the header is that callers must send.
+func (c Config) requireHeader() tokens.Source {
+	return tokens.Source{Value: c.RequireHeader, File: c.RequireHeaderFile}
 }
 
 // asked reports whether a person typed a part of the credentials.
@@ -235,7 +243,7 @@ func (l *loader) checkTokenParams(c *Config) {
 func (l *loader) checkSecretFiles(c *Config) {
 	for _, s := range c.SecretSources() {
 		name, path := s.variable(), s.Source.File
-		if path == "" {
+		if path == "" || s.Name == requireHeader { // which must be there at the start
 			continue
 		}
 		info, err := os.Stat(path)
@@ -297,6 +305,18 @@ func (l *loader) checkGuard(c *Config) {
 			l.refuse("BEARERD_ALLOWED_HOSTS", "%v", err)
 		}
 		c.AllowedHosts[i] = host
+	}
+	for i, text := range c.AllowedOrigins {
+		origin, err := parseOrigin(text)
+		if err != nil {
+			l.refuse("BEARERD_ALLOWED_ORIGINS", "%v", err)
+		}
+		c.AllowedOrigins[i] = origin
+	}
+	if source := c.requireHeader(); !source.IsZero() {
+		if _, err := readHeaderRule(source); err != nil {
+			l.refuse(secretSource{Name: requireHeader, Source: source}.variable(), "%v", err)
+		}
 	}
 	for i, method := range c.AllowedMethods {
 		method = strings.ToUpper(method)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bearerd/bearerd/proxy"
 	"github.com/bearerd/bearerd/tokens"
 )
 
@@ -199,6 +201,53 @@ func parseHost(s string) (string, error) {
 		return "", fmt.Errorf("%s is not a host name; write e.g. proxy.example.com or 192.0.2.7", show(s))
 	}
 	return host, nil
+}
+
+// parseOrigin checks the origin of a web page and returns it as browsers write
+// it (RFC 6454, 6.2): lower case, without the scheme's own port.
+func parseOrigin(s string) (string, error) {
+	u, err := url.Parse(strings.ToLower(s))
+	switch {
+	case strings.Contains(s, "*"):
+		return "", fmt.Errorf("%s is a wildcard; name each origin", show(s))
+	case strings.EqualFold(s, "null"):
+		return "", errors.New("null is the origin of every sandboxed frame on the internet; serve the page from an address instead")
+	case err != nil || u.Scheme == "" || u.Host == "" || u.Hostname() == "" || u.Opaque != "":
+		return "", fmt.Errorf("%s is not an origin; write e.g. http://localhost:3000", show(s))
+	case u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
+		return "", fmt.Errorf("%s is more than an origin; write scheme and host only, and a port where there is one", show(s))
+	}
+	if port := u.Port(); port == "" || u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443" {
+		u.Host = strings.TrimSuffix(u.Host, ":"+port)
+	} else if _, err := parsePort(port); err != nil {
+		return "", fmt.Errorf("%s has no valid port; write 1 to 65535", show(s))
+	}
+	return u.Scheme + "://" + u.Host, nil
+}
+
+// readHeaderRule reads the header that callers must send. Its errors hold no
+// part of it.
+func readHeaderRule(source tokens.Source) (proxy.HeaderRule, error) {
+	text, err := source.Read()
+	if err != nil {
+		return proxy.HeaderRule{}, fmt.Errorf("%s: %w", show(source.File), err)
+	}
+	name, value, ok := strings.Cut(text.Reveal(), ":")
+	name, value = http.CanonicalHeaderKey(strings.TrimSpace(name)), strings.TrimSpace(value)
+	switch {
+	case !ok || value == "" || !isToken(name):
+		return proxy.HeaderRule{}, errors.New("not of the form Name: value; write e.g. X-Bearerd-Key: and 32 random letters")
+	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }):
+		return proxy.HeaderRule{}, errors.New("the value has a character that not every program can send in a header; use letters and digits")
+	case slices.Contains([]string{"Host", "Connection", "Content-Length", "Transfer-Encoding", "Upgrade", "Te", "Trailer", "Expect", "Origin", "Keep-Alive", "Proxy-Connection"}, name):
+		return proxy.HeaderRule{}, errors.New("the name is of a header that HTTP itself needs; choose one of your own, e.g. X-Bearerd-Key")
+	}
+	return proxy.HeaderRule{Name: name, Value: value}, nil
+}
+
+// isToken reports whether s is one (RFC 9110, 5.6.2).
+func isToken(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~") == ""
 }
 
 // isHostname accepts letters, digits, - and _ (as container names have it) in

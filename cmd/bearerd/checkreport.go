@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -186,6 +187,8 @@ func (s setting) shown() string {
 		return withoutQuery(&v)
 	case []string:
 		return strings.Join(v, ",")
+	case fs.FileMode:
+		return fmt.Sprintf("%04o", v)
 	}
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

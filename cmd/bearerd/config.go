@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"reflect"
 	"regexp"
@@ -48,8 +49,9 @@ type Config struct {
 	TokenParamsFile  string        `split_words:"true" desc:"file that holds these fields"`
 	TokenHost        string        `split_words:"true" unset:"the preset's, or the host of TOKEN_URL" desc:"Host header of the login request. The preset's stays when TOKEN_URL is set, so that a relay or a simulator is asked as the vendor's own server would be; set both for another server"`
 
-	Listen            []string      `split_words:"true" default:"localhost:8080" desc:"where tools connect: a list of host:port. localhost binds 127.0.0.1 and ::1 where the machine has it; port 0 picks a free one"`
-	AdminListen       string        `split_words:"true" default:"localhost:9180" desc:"where health and metrics are: host:port, any address; off for none"`
+	Listen            []string      `split_words:"true" default:"localhost:8080" desc:"where tools connect: a list of host:port and unix:/path. localhost binds 127.0.0.1 and ::1 where the machine has it; port 0 picks a free one"`
+	AdminListen       string        `split_words:"true" default:"localhost:9180" desc:"where health and metrics are: host:port with any address, or unix:/path; off for none"`
+	SocketMode        fs.FileMode   `split_words:"true" default:"0600" desc:"permissions of a unix socket, as chmod has them; who may write may connect"`
 	AllowNonLoopback  bool          `split_words:"true" default:"false" desc:"permits a LISTEN that other machines can reach; ALLOWED_HOSTS must be set with it"`
 	AllowedHosts      []string      `split_words:"true" unset:"loopback names only" desc:"Host values accepted besides those that name this machine's loopback: a list of names and IP addresses, without port"`
 	AllowedOrigins    []string      `split_words:"true" unset:"none" desc:"origins of web pages that may call, e.g. http://localhost:3000, with any scheme; CORS is answered for them, and for no other"`
@@ -89,12 +91,6 @@ type Config struct {
 
 // Format prints no field: Certificates holds a private key that %v would show.
 func (Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[config]") }
-
-// notYet are settings of the contract that this version does not have.
-// Somebody who sets one counts on it, so it is refused rather than unknown.
-var notYet = []string{
-	"BEARERD_SOCKET_MODE",
-}
 
 // serviceLinks are the variables that Kubernetes sets in every pod of a
 // namespace with a service named bearerd or bearerd-something.
@@ -303,8 +299,6 @@ func (l *loader) checkNames(all []setting) {
 	for name := range l.env {
 		file := name + "_FILE"
 		switch {
-		case slices.Contains(notYet, name):
-			l.refuse(name, "not in this version yet; without it bearerd would not do what you count on, so unset it to go on")
 		case !slices.Contains(known, name):
 			if near := nearest(name, known); near != "" {
 				l.refuse(quoteName(name), "unknown; did you mean %s?", near)

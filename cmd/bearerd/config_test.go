@@ -82,7 +82,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		GrantType: "password", ClientID: "tool", ClientAuth: "body",
 		Username: "u$er-0f-the-account", Password: "pa$$word-0f-the-account",
-		Listen: []string{"localhost:8080"}, AdminListen: "localhost:9180",
+		Listen: []string{"localhost:8080"}, AdminListen: "localhost:9180", SocketMode: 0o600,
 		LoginTimeout: 10 * time.Second, TokenWait: 15 * time.Second, DefaultTokenLifetime: time.Minute,
 		ReplayBuffer: 1 << 20, MaxInFlight: 4096,
 		DialTimeout: 5 * time.Second, ShutdownGrace: 25 * time.Second,
@@ -108,7 +108,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"PRESET": "vyopta", "UPSTREAM": "https://a.example/base", "TOKEN_URL": "https://b.example/t",
 		"GRANT_TYPE": "Client_Credentials", "CLIENT_ID": "id", "CLIENT_SECRET": "s", "CLIENT_AUTH": "basic",
 		"USERNAME": "u", "PASSWORD": "p", "SCOPE": "a b", "TOKEN_PARAMS": "audience=x", "TOKEN_HOST": "b.example",
-		"LISTEN": "0.0.0.0:1, [::1]:2,", "ADMIN_LISTEN": "10.0.0.1:3", "ALLOW_NON_LOOPBACK": "true",
+		"LISTEN": "0.0.0.0:1, [::1]:2,", "ADMIN_LISTEN": "10.0.0.1:3", "SOCKET_MODE": "0640", "ALLOW_NON_LOOPBACK": "true",
 		"ALLOWED_HOSTS": "Proxy.example., [2001:DB8::1]", "ALLOWED_ORIGINS": "http://localhost:3000", "REQUIRE_HEADER": "X-Key: v",
 		"ALLOWED_METHODS": "get, head", "ALLOWED_PATHS": "/a,/b%20c",
 		"FORWARD_COOKIES": "1", "ALLOW_UPGRADE": "True", "ALLOW_INSECURE": "TRUE", "ALLOW_QUIT": "true",
@@ -212,7 +212,7 @@ func TestPresetTable(t *testing.T) {
 
 // A real setting that looks like one of Kubernetes' variables would be ignored.
 func TestNoSettingIsAServiceLink(t *testing.T) {
-	names := slices.Clone(notYet)
+	var names []string
 	for _, s := range settingsOf(new(Config)) {
 		names = append(names, s.name)
 	}
@@ -273,16 +273,6 @@ func TestUnknownNames(t *testing.T) {
 	mustLoad(t, with("BEARER_TOKEN=x", "bearerd_upstream=x", "BEARERDX=y", "=C:=C:\\", "NONSENSE", ""))
 }
 
-func TestNotInThisVersionYet(t *testing.T) {
-	for _, name := range notYet {
-		got := problems(t, with(name+"=false"))
-		if len(got) != 1 || !strings.HasPrefix(got[0], name+": not in this version yet; ") {
-			t.Errorf("%s: got %q", name, got)
-		}
-		mustLoad(t, with(name+"="))
-	}
-}
-
 func TestNothingSet(t *testing.T) {
 	for _, environ := range [][]string{nil, {"PATH=/bin"}, {"BEARERD_PRESET=", "BEARERD_SERVICE_HOST=1"}} {
 		got := strings.Join(problems(t, environ), "\n")
@@ -296,14 +286,14 @@ func TestNothingSet(t *testing.T) {
 
 func TestAllProblemsAtOnceInOrder(t *testing.T) {
 	got := problems(t, []string{
-		"BEARERD_ACCESS_LOG=some", "BEARERD_LISTEN=:80", "BEARERD_UPSTREAM=api.example.com", "BEARERD_ZZZ=1", "BEARERD_SOCKET_MODE=0600",
+		"BEARERD_ACCESS_LOG=some", "BEARERD_LISTEN=:80", "BEARERD_UPSTREAM=api.example.com", "BEARERD_ZZZ=1",
 	})
 	var names []string
 	for _, line := range got {
 		name, _, _ := strings.Cut(line, ":")
 		names = append(names, strings.TrimPrefix(name, "BEARERD_"))
 	}
-	want := []string{"SOCKET_MODE", "ZZZ", "UPSTREAM", "TOKEN_URL", "GRANT_TYPE", "LISTEN", "ACCESS_LOG"}
+	want := []string{"ZZZ", "UPSTREAM", "TOKEN_URL", "GRANT_TYPE", "LISTEN", "ACCESS_LOG"}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q\nwant %q", names, want)
 	}

@@ -5,11 +5,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -114,8 +116,8 @@ func (w *world) env(vendor string) []string {
 type process struct {
 	t     testing.TB
 	cmd   *exec.Cmd
-	url   string // of the data listener
-	admin string // of the admin listener
+	url   string // of the data listener; unix:/path of a unix socket, for clientAt
+	admin string // of the admin listener, likewise
 
 	exited chan struct{} // closed when it has ended and all its output is read
 	mu     sync.Mutex    // guards output
@@ -190,9 +192,9 @@ func (p *process) read(r io.Reader, ready chan<- struct{}) {
 			Admin   []string
 		}
 		if p.url == "" && json.Unmarshal(line, &start) == nil && start.Message == "serving" {
-			p.url = "http://" + start.Listen[0]
+			p.url = urlOf(start.Listen[0])
 			if len(start.Admin) > 0 {
-				p.admin = "http://" + start.Admin[0]
+				p.admin = urlOf(start.Admin[0])
 			}
 			close(ready)
 		}
@@ -200,6 +202,27 @@ func (p *process) read(r io.Reader, ready chan<- struct{}) {
 			return
 		}
 	}
+}
+
+// urlOf is the URL of a listener at an address that the start-up line shows.
+func urlOf(address string) string {
+	if strings.HasPrefix(address, "unix:") {
+		return address
+	}
+	return "http://" + address
+}
+
+// clientAt returns a client for a listener, and the URL that it uses.
+func clientAt(t testing.TB, url string) (*http.Client, string) {
+	c := newClient(t)
+	path, ok := strings.CutPrefix(url, "unix:")
+	if !ok {
+		return c, url
+	}
+	c.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return c, "http://localhost"
 }
 
 func (p *process) text() string {
@@ -214,13 +237,14 @@ func (p *process) shown() string {
 	if p.admin == "" {
 		return ""
 	}
+	c, admin := clientAt(p.t, p.admin)
 	for _, path := range []string{"/metrics", "/status", "/readyz", "/startupz", "/livez", "/"} {
-		req, err := http.NewRequest(http.MethodGet, p.admin+path, nil)
+		req, err := http.NewRequest(http.MethodGet, admin+path, nil)
 		if err != nil {
 			p.t.Fatal(err)
 		}
 		req.Host = "localhost" // wherever it is bound
-		if resp, err := http.DefaultClient.Do(req); err == nil {
+		if resp, err := c.Do(req); err == nil {
 			_, _ = io.Copy(&all, resp.Body)
 			_ = resp.Body.Close()
 		}

@@ -77,12 +77,12 @@ func adminAddresses(listen string) ([]address, error) {
 	if strings.EqualFold(listen, "off") {
 		return nil, errors.New("off: there is no admin listener to ask; give it an address, e.g. localhost:9180")
 	}
-	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
-		return []address{{"unix", path}}, nil
-	}
 	e, err := parseEndpoint(listen)
 	if err != nil {
 		return nil, err
+	}
+	if e.path != "" {
+		return []address{{"unix", e.path}}, nil
 	}
 	if e.port == 0 {
 		return nil, errors.New("port 0 is another one at each start; write a port")
@@ -96,7 +96,7 @@ func adminAddresses(listen string) ([]address, error) {
 	}
 	var all []address
 	for _, host := range hosts {
-		all = append(all, address{"tcp", endpoint{host, e.port}.String()})
+		all = append(all, address{"tcp", endpoint{host: host, port: e.port}.String()})
 	}
 	return all, nil
 }

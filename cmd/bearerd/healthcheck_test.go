@@ -84,6 +84,9 @@ func TestHealthcheck(t *testing.T) {
 }
 
 func TestHealthcheckOfAUnixSocket(t *testing.T) {
+	if !hasSocketMode {
+		t.Skip("bearerd makes none on this system")
+	}
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 
 // listenData opens the data listeners, at least one for each address of
 // LISTEN. On an error none is left open.
-func listenData(addrs []string) ([]net.Listener, error) {
+func listenData(addrs []string, mode fs.FileMode) ([]net.Listener, error) {
 	var all []net.Listener
 	for _, addr := range addrs {
-		listeners, err := listen(net.Listen, "BEARERD_LISTEN", addr)
+		listeners, err := listen(net.Listen, "BEARERD_LISTEN", addr, mode)
 		if err != nil {
 			closeAll(all)
 			return nil, err
@@ -26,11 +26,11 @@ func listenData(addrs []string) ([]net.Listener, error) {
 }
 
 // listenAdmin opens the admin listeners: none when ADMIN_LISTEN is off.
-func listenAdmin(addr string) ([]net.Listener, error) {
+func listenAdmin(addr string, mode fs.FileMode) ([]net.Listener, error) {
 	if addr == "off" {
 		return nil, nil
 	}
-	return listen(net.Listen, "BEARERD_ADMIN_LISTEN", addr)
+	return listen(net.Listen, "BEARERD_ADMIN_LISTEN", addr, mode)
 }
 
 // listenFunc is [net.Listen], or a test's machine without IPv6.
@@ -39,11 +39,18 @@ type listenFunc func(network, address string) (net.Listener, error)
 // listen opens the address that variable holds. localhost stands for
 // 127.0.0.1 and ::1 on one port: a tool may try either first, and what another
 // program listens on there must not get its requests. One of the two may be
-// missing on this machine, not both.
-func listen(open listenFunc, variable, addr string) ([]net.Listener, error) {
+// missing on this machine, not both. A unix socket gets mode.
+func listen(open listenFunc, variable, addr string, mode fs.FileMode) ([]net.Listener, error) {
 	e, err := parseEndpoint(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen %q: %w", addr, err)
+	}
+	if e.path != "" {
+		l, err := listenSocket(variable, e.path, mode)
+		if err != nil {
+			return nil, err
+		}
+		return []net.Listener{l}, nil
 	}
 	hosts := []string{e.host}
 	if e.host == "localhost" {
@@ -70,7 +77,7 @@ func listenAll(open listenFunc, hosts []string, port uint16) ([]net.Listener, *l
 		missing *listenError
 	)
 	for _, host := range hosts {
-		at := endpoint{host, port}
+		at := endpoint{host: host, port: port}
 		network := "tcp"
 		if isIPv4(host) {
 			network = "tcp4" // for "tcp" 0.0.0.0 would be all of IPv6 as well
@@ -95,7 +102,7 @@ func listenAll(open listenFunc, hosts []string, port uint16) ([]net.Listener, *l
 
 func closeAll(listeners []net.Listener) {
 	for _, l := range listeners {
-		_ = l.Close() // nothing was accepted yet
+		_ = l.Close() // nobody waits for it
 	}
 }
 

@@ -33,7 +33,7 @@ func hasIPv6(t *testing.T) bool {
 }
 
 func TestLocalhostIsBothFamiliesOnOnePort(t *testing.T) {
-	listeners, err := listenData([]string{"localhost:0"})
+	listeners, err := listenData([]string{"localhost:0"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestLocalhostWithoutOneFamily(t *testing.T) {
 	for host, other := range map[string]string{"::1": "127.0.0.1", "127.0.0.1": "::1"} {
 		for _, cause := range addressMissing {
 			open, _ := fakeListen(map[string]error{host: cause}, -1)
-			listeners, err := listen(open, "BEARERD_LISTEN", "localhost:0")
+			listeners, err := listen(open, "BEARERD_LISTEN", "localhost:0", 0)
 			if err != nil {
 				t.Errorf("without %s (%v): %v", host, cause, err)
 				continue
@@ -103,14 +103,14 @@ func TestLocalhostWithoutOneFamily(t *testing.T) {
 		}
 	}
 	open, _ := fakeListen(map[string]error{"::1": syscall.EADDRNOTAVAIL, "127.0.0.1": syscall.EADDRNOTAVAIL}, -1)
-	if _, err := listen(open, "BEARERD_LISTEN", "localhost:8080"); err == nil {
+	if _, err := listen(open, "BEARERD_LISTEN", "localhost:8080", 0); err == nil {
 		t.Error("no address at all, and no error")
 	}
 }
 
 func TestFreePortIsPickedAgainWhenTakenOnTheOtherFamily(t *testing.T) {
 	open, opened := fakeListen(map[string]error{"::1": syscall.EADDRINUSE}, 3)
-	listeners, err := listen(open, "BEARERD_LISTEN", "localhost:0")
+	listeners, err := listen(open, "BEARERD_LISTEN", "localhost:0", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestFreePortIsPickedAgainWhenTakenOnTheOtherFamily(t *testing.T) {
 	}
 
 	open, opened = fakeListen(map[string]error{"::1": syscall.EADDRINUSE}, -1)
-	_, err = listen(open, "BEARERD_LISTEN", "localhost:0")
+	_, err = listen(open, "BEARERD_LISTEN", "localhost:0", 0)
 	want := "listen localhost:0: no port is free on all of 127.0.0.1, ::1; write one with BEARERD_LISTEN"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
@@ -137,7 +137,7 @@ func TestFreePortIsPickedAgainWhenTakenOnTheOtherFamily(t *testing.T) {
 }
 
 func TestEveryDataAddressIsOpened(t *testing.T) {
-	listeners, err := listenData([]string{"127.0.0.1:0", "127.0.0.1:0"})
+	listeners, err := listenData([]string{"127.0.0.1:0", "127.0.0.1:0"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestEveryDataAddressIsOpened(t *testing.T) {
 }
 
 func TestAdminOff(t *testing.T) {
-	if listeners, err := listenAdmin("off"); listeners != nil || err != nil {
+	if listeners, err := listenAdmin("off", 0); listeners != nil || err != nil {
 		t.Errorf("got %v, %v, want none", listeners, err)
 	}
 }
@@ -170,8 +170,8 @@ func TestTakenPort(t *testing.T) {
 			next = port - 1
 		}
 		for variable, listen := range map[string]func() ([]net.Listener, error){
-			"BEARERD_LISTEN":       func() ([]net.Listener, error) { return listenData([]string{fmt.Sprintf("localhost:%d", port)}) },
-			"BEARERD_ADMIN_LISTEN": func() ([]net.Listener, error) { return listenAdmin(fmt.Sprintf("localhost:%d", port)) },
+			"BEARERD_LISTEN":       func() ([]net.Listener, error) { return listenData([]string{fmt.Sprintf("localhost:%d", port)}, 0) },
+			"BEARERD_ADMIN_LISTEN": func() ([]net.Listener, error) { return listenAdmin(fmt.Sprintf("localhost:%d", port), 0) },
 		} {
 			want := fmt.Sprintf("listen %s: port taken by another program; choose another with %s (e.g. %s=localhost:%d)",
 				taken.Addr(), variable, variable, next)
@@ -197,7 +197,7 @@ func TestErrorLeavesNothingOpen(t *testing.T) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenData([]string{addr, taken.Addr().String()}); err == nil {
+	if _, err := listenData([]string{addr, taken.Addr().String()}, 0); err == nil {
 		t.Fatal("a taken port was opened")
 	}
 	again, err := net.Listen("tcp", addr)
@@ -208,7 +208,7 @@ func TestErrorLeavesNothingOpen(t *testing.T) {
 }
 
 func TestAddressOfAnotherMachine(t *testing.T) {
-	_, err := listenAdmin("192.0.2.1:8080") // RFC 5737: nobody's
+	_, err := listenAdmin("192.0.2.1:8080", 0) // RFC 5737: nobody's
 	want := "listen 192.0.2.1:8080: this machine has no such address; change BEARERD_ADMIN_LISTEN"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
@@ -229,15 +229,15 @@ func TestListenErrorsForPeople(t *testing.T) {
 			"choose another with BEARERD_LISTEN (e.g. BEARERD_LISTEN=localhost:65534)"},
 		{8080, syscall.EMFILE, syscall.EMFILE.Error()},
 	} {
-		e := &listenError{endpoint{"127.0.0.1", tt.port}, tt.cause}
-		if got := e.explain("BEARERD_LISTEN", endpoint{"localhost", tt.port}).Error(); got != tt.want {
+		e := &listenError{endpoint{host: "127.0.0.1", port: tt.port}, tt.cause}
+		if got := e.explain("BEARERD_LISTEN", endpoint{host: "localhost", port: tt.port}).Error(); got != tt.want {
 			t.Errorf("got %s\nwant %s", got, tt.want)
 		}
 	}
 }
 
 func TestListenIPv4Only(t *testing.T) {
-	listeners, err := listenAdmin("0.0.0.0:0")
+	listeners, err := listenAdmin("0.0.0.0:0", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,10 +61,10 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.dataListeners, err = listenData(cfg.Listen); err != nil {
+	if s.dataListeners, err = listenData(cfg.Listen, cfg.SocketMode); err != nil {
 		return nil, err
 	}
-	if s.adminListeners, err = listenAdmin(cfg.AdminListen); err != nil {
+	if s.adminListeners, err = listenAdmin(cfg.AdminListen, cfg.SocketMode); err != nil {
 		closeAll(s.dataListeners)
 		return nil, err
 	}
@@ -268,6 +268,10 @@ func (s *service) close() {
 	s.requests.wait(moment)
 	s.manager.Close()
 	_ = s.admin.Close()
+	// A listener that run had not come to serve is not its server's to close,
+	// and a unix socket would stay.
+	closeAll(s.dataListeners)
+	closeAll(s.adminListeners)
 	s.log.flush()
 }
 
@@ -281,6 +285,7 @@ func (s *service) abandon() {
 	select {
 	case <-closed:
 	case <-time.After(200 * time.Millisecond): // somebody waits, or the log's reader is stuck
+		closeAll(s.adminListeners) // which close has not come to; a unix socket would stay
 	}
 }
 
@@ -305,13 +310,21 @@ func (s *service) state() metrics.State {
 func addresses(listeners []net.Listener) []string {
 	all := make([]string, len(listeners))
 	for i, l := range listeners {
-		all[i] = l.Addr().String()
+		all[i] = shownAddress(l)
 	}
 	return all
 }
 
+// shownAddress is where l is, as LISTEN has it.
+func shownAddress(l net.Listener) string {
+	if at := l.Addr(); at.Network() == "unix" {
+		return "unix:" + at.String()
+	}
+	return l.Addr().String()
+}
+
 // localhostAddress is how a tool on this machine writes the first listener's
-// address.
+// address, which is TCP.
 func localhostAddress(listeners []net.Listener) string {
 	_, port, err := net.SplitHostPort(listeners[0].Addr().String())
 	if err != nil {

@@ -276,14 +276,18 @@ func (l *loader) checkListeners(c *Config) {
 			return e, false
 		}
 		if slices.ContainsFunc(taken, e.overlaps) {
-			l.refuse(name, "%s is taken by another listener of bearerd; choose another port", show(text))
+			what := "port"
+			if e.path != "" {
+				what = "path"
+			}
+			l.refuse(name, "%s is taken by another listener of bearerd; choose another %s", show(text), what)
 		}
 		taken = append(taken, e)
 		return e, true
 	}
 	for _, text := range c.Listen {
 		e, ok := add("BEARERD_LISTEN", text)
-		if ok && !isLoopback(e.host) && !c.AllowNonLoopback && !l.refused("BEARERD_ALLOW_NON_LOOPBACK") {
+		if ok && !e.isLocal() && !c.AllowNonLoopback && !l.refused("BEARERD_ALLOW_NON_LOOPBACK") {
 			l.refuse("BEARERD_LISTEN", "%s can be reached from other machines, which would then speak with this account; "+
 				"write localhost, or set BEARERD_ALLOW_NON_LOOPBACK=true and BEARERD_ALLOWED_HOSTS", show(text))
 		}
@@ -292,6 +296,13 @@ func (l *loader) checkListeners(c *Config) {
 		c.AdminListen = "off"
 	} else {
 		add("BEARERD_ADMIN_LISTEN", c.AdminListen)
+	}
+	_, given := l.origins["BEARERD_SOCKET_MODE"]
+	switch {
+	case given && !hasSocketMode:
+		l.refuse("BEARERD_SOCKET_MODE", "this system has no unix sockets with a mode; unset it")
+	case c.SocketMode&0o002 != 0:
+		l.warn("BEARERD_SOCKET_MODE", "with %04o every user of this machine may connect, and speaks with this account; write 0600, or 0660 for a group", c.SocketMode)
 	}
 	if c.AllowNonLoopback && len(c.AllowedHosts) == 0 && !l.refused("BEARERD_ALLOWED_HOSTS") {
 		l.refuse("BEARERD_ALLOWED_HOSTS", "missing; BEARERD_ALLOW_NON_LOOPBACK needs it: list the hosts that callers write in their URLs")

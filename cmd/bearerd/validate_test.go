@@ -102,8 +102,6 @@ func TestProblems(t *testing.T) {
 		{"listen port range", []string{"BEARERD_LISTEN=localhost:65536"},
 			`LISTEN: "localhost:65536" has no valid port; write 1 to 65535, or 0 for a free one`},
 		{"listen name", []string{"BEARERD_LISTEN=myhost:8080"}, `LISTEN: "myhost:8080" names a host; write localhost or an IP address of this machine`},
-		{"listen unix", []string{"BEARERD_LISTEN=unix:/run/bearerd.sock"},
-			"LISTEN: unix sockets are not in this version yet; write e.g. localhost:8080"},
 		{"listen nothing", []string{"BEARERD_LISTEN=,"}, "LISTEN: the list has no item; write one, or unset it"},
 		{"listen twice", []string{"BEARERD_LISTEN=localhost:1,[::1]:1"}, `LISTEN: "[::1]:1" is taken by another listener of bearerd; choose another port`},
 		{"admin on data", []string{"BEARERD_ADMIN_LISTEN=0.0.0.0:8080"},

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net"
 	"net/http"
@@ -49,6 +50,8 @@ func (s setting) set(value string) error {
 		*p, err = parseDuration(value)
 	case *byteSize:
 		*p, err = parseSize(value)
+	case *fs.FileMode:
+		*p, err = parseMode(value)
 	case *url.URL:
 		var u *url.URL
 		if u, err = parseURL(value); err == nil {
@@ -123,6 +126,15 @@ func parseSize(s string) (byteSize, error) {
 		return 0, fmt.Errorf("%s is not a size; write e.g. 512KiB, 1MiB or a number of bytes", show(s))
 	}
 	return byteSize(n * unit), nil
+}
+
+// parseMode reads permissions as chmod has them.
+func parseMode(s string) (fs.FileMode, error) {
+	mode, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || mode > 0o777 {
+		return 0, fmt.Errorf("%s is not a mode; write e.g. 0600 for this user only, or 0660 for the group too", show(s))
+	}
+	return fs.FileMode(mode), nil
 }
 
 // parseURL parses an http or https URL with a host and without user
@@ -268,13 +280,23 @@ func isHostname(s string) bool {
 type endpoint struct {
 	host string // "localhost", an IP address, or "" for all of them; 0.0.0.0 is all of IPv4
 	port uint16 // 0 picks a free one
+	path string // of a unix socket; then the others are not set
 }
 
-func (e endpoint) String() string { return net.JoinHostPort(e.host, strconv.Itoa(int(e.port))) }
+func (e endpoint) String() string {
+	if e.path != "" {
+		return "unix:" + e.path
+	}
+	return net.JoinHostPort(e.host, strconv.Itoa(int(e.port)))
+}
+
+// isLocal tells whether only programs of this machine can connect.
+func (e endpoint) isLocal() bool { return e.path != "" || isLoopback(e.host) }
 
 func parseEndpoint(s string) (endpoint, error) {
-	if strings.HasPrefix(s, "unix:") {
-		return endpoint{}, errors.New("unix sockets are not in this version yet; write e.g. localhost:8080")
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		path, err := parseSocketPath(path)
+		return endpoint{path: path}, err
 	}
 	host, text, err := net.SplitHostPort(s)
 	if err != nil {
@@ -285,16 +307,16 @@ func parseEndpoint(s string) (endpoint, error) {
 		return endpoint{}, fmt.Errorf("%s has no valid port; write 1 to 65535, or 0 for a free one", show(s))
 	}
 	if host == "" || strings.EqualFold(host, "localhost") {
-		return endpoint{strings.ToLower(host), port}, nil
+		return endpoint{host: strings.ToLower(host), port: port}, nil
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
 		return endpoint{}, fmt.Errorf("%s names a host; write localhost or an IP address of this machine", show(s))
 	}
 	if ip == netip.IPv6Unspecified() {
-		return endpoint{"", port}, nil
+		return endpoint{port: port}, nil
 	}
-	return endpoint{ip.String(), port}, nil
+	return endpoint{host: ip.String(), port: port}, nil
 }
 
 func isIPv4(host string) bool {
@@ -304,6 +326,9 @@ func isIPv4(host string) bool {
 
 // overlaps tells whether two endpoints cannot both be listened on.
 func (e endpoint) overlaps(o endpoint) bool {
+	if e.path != "" || o.path != "" {
+		return e.path == o.path
+	}
 	if e.port != o.port || e.port == 0 {
 		return false
 	}

@@ -49,7 +49,7 @@ type Config struct {
 	TokenParamsFile  string        `split_words:"true" desc:"file that holds these fields"`
 	TokenHost        string        `split_words:"true" unset:"the preset's, or the host of TOKEN_URL" desc:"Host header of the login request. The preset's stays when TOKEN_URL is set, so that a relay or a simulator is asked as the vendor's own server would be; set both for another server"`
 
-	Listen            []string      `split_words:"true" default:"localhost:8080" desc:"where tools connect: a list of host:port and unix:/path. localhost binds 127.0.0.1 and ::1 where the machine has it; port 0 picks a free one"`
+	Listen            []string      `split_words:"true" default:"localhost:8080" desc:"where tools connect: a list of host:port and unix:/path; a systemd socket unit (data, and admin for ADMIN_LISTEN) takes its place, and what is written here too must say the same. localhost binds 127.0.0.1 and ::1 where the machine has it; port 0 picks a free one"`
 	AdminListen       string        `split_words:"true" default:"localhost:9180" desc:"where health and metrics are: host:port with any address, or unix:/path; off for none"`
 	SocketMode        fs.FileMode   `split_words:"true" default:"0600" desc:"permissions of a unix socket, as chmod has them; who may write may connect"`
 	AllowNonLoopback  bool          `split_words:"true" default:"false" desc:"permits a LISTEN that other machines can reach; ALLOWED_HOSTS must be set with it"`

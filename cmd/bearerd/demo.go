@@ -70,7 +70,7 @@ func demo(signals <-chan os.Signal, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := newService(cfg, logs{events: zerolog.New(n).Level(zerolog.WarnLevel), flush: func() {}}, observers{request: n.request, login: n.login})
+	s, err := newService(cfg, logs{events: zerolog.New(n).Level(zerolog.WarnLevel), flush: func() {}}, observers{request: n.request, login: n.login}, inherited{})
 	if err != nil {
 		return err
 	}

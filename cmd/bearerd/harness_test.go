@@ -48,7 +48,7 @@ var program = sync.OnceValues(func() (path string, err error) {
 var programDir string // set by program
 
 func TestMain(m *testing.M) {
-	if bareProxy() || askedElsewhere() {
+	if bareProxy() || askedElsewhere() || trampoline() {
 		return
 	}
 	code := m.Run()

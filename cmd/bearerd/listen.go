@@ -100,6 +100,23 @@ func listenAll(open listenFunc, hosts []string, port uint16) ([]net.Listener, *l
 	return all, nil
 }
 
+// inherited are listeners that a service manager opened.
+type inherited struct {
+	data, admin []net.Listener // none: bearerd opens its own
+	warnings    []string       // one line each, for the log
+}
+
+// names are those of what is inherited, for the log.
+func (in inherited) names() (names []string) {
+	if in.data != nil {
+		names = append(names, "data")
+	}
+	if in.admin != nil {
+		names = append(names, "admin")
+	}
+	return names
+}
+
 func closeAll(listeners []net.Listener) {
 	for _, l := range listeners {
 		_ = l.Close() // nobody waits for it

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -25,6 +26,10 @@ func serve(from sources, signals <-chan os.Signal, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	in, err := inherit(from.environ, cfg)
+	if err != nil {
+		return err
+	}
 	// Tools go on when the reader of the log has gone.
 	signal.Ignore(syscall.SIGPIPE)
 	log := openLog(stderr, cfg.LogLevel, cfg.LogFormat)
@@ -33,21 +38,21 @@ func serve(from sources, signals <-chan os.Signal, stderr io.Writer) error {
 	s, err := newService(cfg, log, observers{
 		request: func(ex *proxy.Exchange) { requests.log(ex); states.request(ex) },
 		login:   states.login,
-	})
+	}, in)
 	if err != nil {
 		return err
 	}
 	states.status, states.ending = s.manager.Status, s.stopping.Load
-	for _, w := range cfg.Warnings {
+	for _, w := range slices.Concat(cfg.Warnings, in.warnings) {
 		log.events.Warn().Msg(w)
 	}
-	logStart(s)
+	logStart(s, in)
 	return s.run(signals)
 }
 
 // logStart writes the start-up line: what is served, from where and by whose
 // login, and never a secret.
-func logStart(s *service) {
+func logStart(s *service, in inherited) {
 	cfg := s.cfg
 	e := s.log.events.Info().
 		Str("version", version()).
@@ -57,6 +62,9 @@ func logStart(s *service) {
 		Str("grant", cfg.GrantType).
 		Strs("listen", addresses(s.dataListeners)).
 		Strs("admin", addresses(s.adminListeners))
+	if names := in.names(); names != nil {
+		e.Strs("inherited", names) // LISTEN or ADMIN_LISTEN does not count
+	}
 	secrets := zerolog.Dict()
 	for _, from := range cfg.SecretSources() {
 		secrets.Str(from.Name, from.From())

@@ -50,9 +50,9 @@ type observers struct {
 	login   func(tokens.Event)
 }
 
-// newService opens the listeners, so that a taken port is an error here. It
-// starts nothing.
-func newService(cfg Config, log logs, o observers) (*service, error) {
+// newService opens the listeners that are not inherited, so that a taken port
+// is an error here. It starts nothing.
+func newService(cfg Config, log logs, o observers, in inherited) (*service, error) {
 	s := &service{
 		cfg: cfg, log: log, requests: newRunning(),
 		started: time.Now(), registry: prometheus.NewRegistry(), quit: make(chan struct{}, 1),
@@ -61,12 +61,16 @@ func newService(cfg Config, log logs, o observers) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.dataListeners, err = listenData(cfg.Listen, cfg.SocketMode); err != nil {
-		return nil, err
+	if s.dataListeners = in.data; in.data == nil {
+		if s.dataListeners, err = listenData(cfg.Listen, cfg.SocketMode); err != nil {
+			return nil, err
+		}
 	}
-	if s.adminListeners, err = listenAdmin(cfg.AdminListen, cfg.SocketMode); err != nil {
-		closeAll(s.dataListeners)
-		return nil, err
+	if s.adminListeners = in.admin; in.admin == nil {
+		if s.adminListeners, err = listenAdmin(cfg.AdminListen, cfg.SocketMode); err != nil {
+			closeAll(s.dataListeners)
+			return nil, err
+		}
 	}
 
 	m := metrics.New(s.registry, metrics.Options{Version: version(), State: s.state})

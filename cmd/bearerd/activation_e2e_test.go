@@ -1,0 +1,196 @@
+//go:build unix
+
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bearerd/bearerd/cmd/internal/querysim"
+)
+
+// jumpTo in the environment makes the test binary become the program of that
+// path, with its process id and its open files: as a service manager that hands
+// down sockets starts it.
+const jumpTo = "BEARERD_TEST_JUMP_TO"
+
+// trampoline reports whether this process was to become another and could not.
+func trampoline() bool {
+	path := os.Getenv(jumpTo)
+	if path == "" {
+		return false
+	}
+	if err := os.Unsetenv(jumpTo); err != nil {
+		panic(err)
+	}
+	if os.Getenv("LISTEN_PID") == "" {
+		if err := os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())); err != nil {
+			panic(err)
+		}
+	}
+	panic(syscall.Exec(path, append([]string{path}, os.Args[1:]...), os.Environ()))
+}
+
+// activated runs bearerd as a service manager does, with sockets for it. The
+// sockets stay the caller's.
+func (w *world) activated(t *testing.T, names string, sockets []filer, env ...string) *exec.Cmd {
+	t.Helper()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	for _, s := range sockets {
+		f, err := s.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	cmd.Env = append(w.env("vyopta"), jumpTo+"="+path, "LISTEN_FDS="+strconv.Itoa(len(sockets)), "LISTEN_FDNAMES="+names,
+		"BEARERD_LOG_FORMAT=json")
+	cmd.Env = append(cmd.Env, env...)
+	return cmd
+}
+
+// filer is a socket that can be handed down.
+type filer interface{ File() (*os.File, error) }
+
+func listenOn(t *testing.T, network, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func TestSocketActivation(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(socketDir(t), "admin.sock")
+	for _, names := range []string{"data:admin", "bearerd.socket:admin", ":admin", "unknown:admin"} {
+		data, admin := listenOn(t, "tcp", "127.0.0.1:0"), listenOn(t, "unix", path)
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, querysim.Options{}, nil)
+		cmd := w.activated(t, names, []filer{data.(filer), admin.(filer)}, "BEARERD_LISTEN="+data.Addr().String())
+		p := w.startProgram(t, cmd, cmd.Env...)
+		if want := "http://" + data.Addr().String(); p.url != want || p.admin != "unix:"+path {
+			t.Errorf("%s: serves at %s and %s, want %s and %s", names, p.url, p.admin, want, path)
+		}
+		if !strings.Contains(p.text(), `"inherited":["data","admin"]`) || strings.Contains(p.text(), `"warn"`) {
+			t.Errorf("%s: the start-up line: %s", names, p.text())
+		}
+		if got, body := getAs(t, "GET", p.url, namesPath, "localhost"); got != 200 {
+			t.Errorf("%s: got %d %s, want 200", names, got, body)
+		}
+		if got, body := getAs(t, "GET", p.admin, "/readyz", "localhost"); got != 200 {
+			t.Errorf("%s: /readyz: got %d %s, want 200", names, got, body)
+		}
+		if code := p.stop(syscall.SIGTERM, 5*time.Second); code != 0 {
+			t.Errorf("%s: exit code %d, want 0", names, code)
+		}
+		// They are the service manager's, and who comes now waits for the next
+		// start.
+		if !isThere(path) {
+			t.Errorf("%s: the inherited socket was removed", names)
+		}
+		if conn, err := net.Dial("tcp", data.Addr().String()); err != nil {
+			t.Errorf("%s: the port was closed: %v", names, err)
+		} else {
+			_ = conn.Close()
+		}
+		_ = admin.Close()
+	}
+}
+
+// Of a socket unit for data alone, bearerd opens its own admin listener; and
+// what is meant for another process it leaves alone.
+func TestSocketActivationInPart(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(socketDir(t), "data.sock")
+	data := listenOn(t, "unix", path)
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, querysim.Options{}, nil)
+	cmd := w.activated(t, "data", []filer{data.(filer)}, "BEARERD_ADMIN_LISTEN=localhost:0")
+	p := w.startProgram(t, cmd, cmd.Env...)
+	if got, body := getAs(t, "GET", p.url, namesPath, "any.example"); got != 200 || p.url != "unix:"+path {
+		t.Errorf("got %d %s at %s, want 200", got, body, p.url)
+	}
+	if got, _ := getAs(t, "GET", p.admin, "/readyz", "localhost"); got != 200 {
+		t.Errorf("/readyz: got %d, want 200", got)
+	}
+	if !strings.Contains(p.text(), "every user of this machine may connect to "+path+" (mode 0666); write SocketMode=0600") {
+		t.Errorf("no warning of the mode: %s", p.text())
+	}
+
+	cmd = w.activated(t, "data", []filer{data.(filer)}, "LISTEN_PID=1", "BEARERD_LISTEN=localhost:0", "BEARERD_ADMIN_LISTEN=off")
+	p = w.startProgram(t, cmd, cmd.Env...)
+	if !strings.HasPrefix(p.url, "http://") {
+		t.Errorf("took a socket that is meant for another process: %s", p.url)
+	}
+}
+
+func TestSocketActivationRefused(t *testing.T) {
+	t.Parallel()
+	local, wide := listenOn(t, "tcp", "127.0.0.1:0"), listenOn(t, "tcp4", "0.0.0.0:0")
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	conn, err := net.Dial("tcp", local.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	w := newWorld(t, querysim.Options{}, nil)
+	for name, test := range map[string]struct {
+		socket filer
+		names  string
+		env    []string
+		want   string
+	}{
+		"LISTEN says another":       {local.(filer), "data", []string{"BEARERD_LISTEN=localhost:1"}, "BEARERD_LISTEN: does not say " + local.Addr().String()},
+		"ADMIN_LISTEN says another": {local.(filer), "admin", []string{"BEARERD_ADMIN_LISTEN=off"}, "BEARERD_ADMIN_LISTEN: does not say"},
+		"other machines":            {wide.(filer), "data", nil, "LISTEN_FDS: 0.0.0.0:"},
+		"another name":              {local.(filer), "web", nil, `LISTEN_FDNAMES: "web" is neither data nor admin`},
+		"a datagram socket":         {udp.(filer), "data", nil, "Accept=no"},
+		"a connection":              {conn.(filer), "connection", nil, "is not listening; a socket unit for bearerd has ListenStream= and Accept=no"},
+		"a file":                    {fileOf{os.DevNull}, "data", nil, "Accept=no"},
+		"a wrong number":            {local.(filer), "data", []string{"LISTEN_FDS=x"}, `LISTEN_FDS: "x" is not a number of sockets`},
+	} {
+		cmd := w.activated(t, test.names, []filer{test.socket}, test.env...)
+		out, _ := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), test.want) {
+			t.Errorf("%s: got %d %s, want 2 and %s", name, code, out, test.want)
+		}
+	}
+	// Other machines may where that was permitted, as for LISTEN.
+	cmd := w.activated(t, "data", []filer{wide.(filer)}, "BEARERD_ALLOW_NON_LOOPBACK=true", "BEARERD_ALLOWED_HOSTS=proxy.example", "BEARERD_ADMIN_LISTEN=off")
+	p := w.startProgram(t, cmd, cmd.Env...)
+	url := strings.Replace(p.url, "0.0.0.0", "127.0.0.1", 1)
+	if got, body := getAs(t, "GET", url, namesPath, "proxy.example"); got != 200 {
+		t.Errorf("got %d %s, want 200", got, body)
+	}
+}
+
+type fileOf struct{ path string }
+
+func (f fileOf) File() (*os.File, error) { return os.Open(f.path) }

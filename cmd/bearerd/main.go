@@ -16,6 +16,7 @@ import (
 )
 
 func main() {
+	hideMemory()
 	// net/http's transport writes what an upstream sends unasked to the standard
 	// logger, and an upstream that echoes requests sends the token.
 	log.SetOutput(io.Discard)

@@ -29,6 +29,9 @@ func (s sources) gather(signals <-chan os.Signal) (all []given, warnings []strin
 	if s.envFile == "" {
 		return all, nil, nil
 	}
+	if info, err := os.Stat(s.envFile); err == nil && exposed(info, s.envFile) {
+		warnings = append(warnings, "-env-file: "+exposure(info, s.envFile))
+	}
 	text, err := readEnvFile(s.envFile, signals)
 	if errors.Is(err, errInterrupted) {
 		return nil, nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/url"
@@ -79,6 +80,7 @@ func (l *loader) validate(c *Config, p preset) {
 	l.checkGrant(c, p)
 	l.checkTokenParams(c)
 	l.checkSecretFiles(c)
+	l.checkExposure(c)
 	l.checkListeners(c)
 	l.checkGuard(c)
 	l.checkLimits(c)
@@ -265,6 +267,28 @@ func (l *loader) checkSecretFiles(c *Config) {
 			l.warn(name, "%s is relative to the directory bearerd was started in; write an absolute path", path)
 		}
 	}
+}
+
+// checkExposure warns of files of secrets that other users can read.
+func (l *loader) checkExposure(c *Config) {
+	check := func(name, path string) {
+		if info, err := os.Stat(path); err == nil && exposed(info, path) {
+			l.warn(name, "%s", exposure(info, path))
+		}
+	}
+	for _, s := range c.SecretSources() {
+		if s.Source.File != "" {
+			check(s.variable(), s.Source.File)
+		}
+	}
+	if c.ClientKeyFile != "" {
+		check("BEARERD_CLIENT_KEY_FILE", c.ClientKeyFile)
+	}
+}
+
+// exposure says that a file is exposed, and what to do.
+func exposure(info fs.FileInfo, path string) string {
+	return fmt.Sprintf("%s has the mode %04o, with which other users may read or change it; run chmod 600 %[1]s", path, info.Mode().Perm())
 }
 
 func (l *loader) checkListeners(c *Config) {

@@ -110,6 +110,9 @@ func writeError(w http.ResponseWriter, e *Error) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
+	// A browser that shows this would ask for /favicon.ico, which is upstream's:
+	// a page that opens a window would reach it after all.
+	h.Set("Content-Security-Policy", "default-src 'none'")
 	h.Set("Proxy-Status", `bearerd; error=`+a.proxyError+`; details="`+string(e.Code)+`"`)
 	if e.RetryAfter > 0 {
 		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)

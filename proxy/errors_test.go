@@ -31,6 +31,8 @@ func wantError(t testing.TB, resp *http.Response, code proxy.Code) {
 		"Cache-Control": "no-store",
 		"Proxy-Status":  `bearerd; error=` + want.proxyError + `; details="` + string(code) + `"`,
 		"Retry-After":   want.retryAfter,
+
+		"Content-Security-Policy": "default-src 'none'",
 	} {
 		if got := resp.Header.Get(name); got != value {
 			t.Errorf("%s: got %s %q, want %q", code, name, got, value)

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -91,6 +92,28 @@ func TestThreatConnectRefused(t *testing.T) {
 			if allow := resp.Header.Get("Allow"); strings.Contains(allow, "CONNECT") || strings.Contains(allow, "TRACE") {
 				t.Errorf("%s: got Allow %q, want neither CONNECT nor TRACE", line, allow)
 			}
+		}
+	}
+	same(t, "requests upstream", len(up.all()), 0)
+}
+
+// A client that does not wait for the answer before it uses the tunnel sends
+// what somebody else wants sent: that must not be taken for requests.
+func TestThreatRefusedTunnelEndsItsConnection(t *testing.T) {
+	var up recorder
+	d := start(t, proxy.Options{Upstream: listen(t, up.serve)})
+	for _, request := range []string{
+		"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+	} {
+		w := d.dial(t)
+		w.send(t, request+"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		resp, _ := w.answer(t, "GET")
+		if resp.StatusCode != 405 && resp.StatusCode != 400 {
+			t.Errorf("%.10q: got %d, want 405 or 400", request, resp.StatusCode)
+		}
+		if line, err := w.in.ReadString('\n'); err != io.EOF {
+			t.Errorf("%.10q: got %q and %v behind the answer, want the connection's end", request, line, err)
 		}
 	}
 	same(t, "requests upstream", len(up.all()), 0)

@@ -208,6 +208,11 @@ func (h *Handler) refuse(ex *exchange, e *Error) {
 	if e.Code == MethodNotAllowed {
 		ex.Header().Set("Allow", h.guard.allow)
 	}
+	if ex.Method == http.MethodConnect || e.Code == UpgradeNotAllowed {
+		// The client may have begun to speak through the tunnel that it asked
+		// for. What somebody else gave it to send is no request of its own.
+		ex.Header().Set("Connection", "close")
+	}
 	writeError(ex, e)
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -111,45 +110,6 @@ func TestLargeUploadOnRevokedTokenIsReplayedWhole(t *testing.T) {
 	}
 	if got := p.metric(`bearerd_upstream_unauthorized_total{outcome="replayed"}`); got != 1 {
 		t.Errorf("replayed: got %v, want 1", got)
-	}
-}
-
-// Larger than REPLAY_BUFFER, each is announced and then streamed: bearerd holds
-// none of them.
-func TestFaultThousandLargeUploads(t *testing.T) {
-	if testing.Short() {
-		t.Skip("moves 10 GiB")
-	}
-	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		n, _ := io.Copy(io.Discard, r.Body)
-		fmt.Fprint(rw, n)
-	}))
-	p := w.start(t, w.env("vyopta")...)
-	c := newClient(t)
-	const size = 10 << 20
-	body := make([]byte, size)
-	err := many(1000, func(i int) error {
-		resp, err := c.Post(p.url+"/up", "application/octet-stream", bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		got, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != 200 || string(got) != strconv.Itoa(size) {
-			return fmt.Errorf("upload %d: got %d %.100q %v, want 200 and %d", i, resp.StatusCode, got, err, size)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(firstLines(err))
-	}
-	peak := p.memory("VmHWM")
-	t.Logf("VmHWM: %d MiB", peak>>10)
-	if peak > 200<<10 {
-		t.Errorf("peak memory: got %d MiB, want at most 200", peak>>10)
-	}
-	if got := w.sim.Stats(); got.Logins != 1 {
-		t.Errorf("logins: got %d, want 1", got.Logins)
 	}
 }
 

@@ -175,6 +175,18 @@ func TestResponseTrailers(t *testing.T) {
 	}
 }
 
+// What is dropped from an answer's header is dropped from its trailer too.
+func TestThreatCORSFromUpstreamsTrailer(t *testing.T) {
+	for _, announced := range []string{"", "Trailer: Access-Control-Allow-Origin, Set-Cookie, X-T\r\n", "Trailer: X-T\r\n"} {
+		up := &recorder{reply: "HTTP/1.1 200 OK\r\n" + announced + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n" +
+			"Access-Control-Allow-Origin: *\r\nSet-Cookie: a=b\r\nAlt-Svc: h2\r\nX-T: 1\r\n\r\n"}
+		d := start(t, proxy.Options{Upstream: listen(t, up.serve)})
+		resp, body := d.get(t, "/")
+		same(t, "body", body, "abc")
+		same(t, "trailer", fmt.Sprint(resp.Trailer), "map[X-T:[1]]")
+	}
+}
+
 // 1xx answers pass ModifyResponse by (golang/go 81319): none but 101 goes on,
 // and none clears what the final answer says.
 func TestThreatInformationalAnswers(t *testing.T) {

@@ -201,6 +201,12 @@ func (h *Handler) forward(ex *exchange, r *http.Request) {
 	}
 	ex.route = h.bearer.budget.route(ex.Method, ex.Path)
 	h.reverse.ServeHTTP(ex, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex)))
+	// Trailers that upstream did not announce are known only now.
+	for name := range ex.Header() {
+		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && h.drops(trailer) {
+			delete(ex.Header(), name)
+		}
+	}
 }
 
 func (h *Handler) refuse(ex *exchange, e *Error) {
@@ -249,20 +255,29 @@ func (h *Handler) modifyResponse(resp *http.Response) error {
 	if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
 		return errNoStatus
 	}
-	for name := range resp.Header {
-		if strings.HasPrefix(name, "Access-Control-") {
-			delete(resp.Header, name) // who may read is not upstream's to say here
+	for _, fields := range []http.Header{resp.Header, resp.Trailer} {
+		for name := range fields {
+			if h.drops(name) {
+				delete(fields, name)
+			}
 		}
-	}
-	delete(resp.Header, "Alt-Svc") // it names upstream's ports, not bearerd's
-	if !h.opt.ForwardCookies {
-		delete(resp.Header, "Set-Cookie")
 	}
 	if loc := resp.Header["Location"]; len(loc) == 1 &&
 		(resp.StatusCode == http.StatusCreated || resp.StatusCode/100 == 3) {
 		resp.Header["Location"] = []string{h.target.location(loc[0])}
 	}
 	return nil
+}
+
+// drops reports whether a field of upstream's answers stays here.
+func (h *Handler) drops(name string) bool {
+	switch name {
+	case "Alt-Svc": // it names upstream's ports, not bearerd's
+		return true
+	case "Set-Cookie":
+		return !h.opt.ForwardCookies
+	}
+	return strings.HasPrefix(name, "Access-Control-") // who may read is not upstream's to say here
 }
 
 // errNoStatus is for an answer such as 099, which net/http would panic at.

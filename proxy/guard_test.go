@@ -275,3 +275,16 @@ func TestTraverses(t *testing.T) {
 		}
 	}
 }
+
+// A router in front would answer PROPFIND with 405 and send /a//b elsewhere:
+// there is none, and every path and method is upstream's.
+func TestThreatRouterInFront(t *testing.T) {
+	var up recorder
+	d := start(t, proxy.Options{Upstream: listen(t, up.serve)})
+	for _, request := range []string{"PROPFIND /a//b", "GET /a/./b/", "GET /livez", "GET /metrics", "Odd /status"} {
+		method, path, _ := strings.Cut(request, " ")
+		resp, _ := d.do(t, method, path)
+		same(t, "status of "+request, resp.StatusCode, 200)
+		same(t, "line", up.last(t).line, request+" HTTP/1.1")
+	}
+}

@@ -34,7 +34,7 @@ func wantFields(t *testing.T, h head, host string, want ...string) {
 	}
 }
 
-func TestHeadersUpstream(t *testing.T) {
+func TestThreatSpoofedForwardingHeaders(t *testing.T) {
 	var up recorder
 	u := listen(t, up.serve)
 	d := start(t, proxy.Options{Upstream: u})

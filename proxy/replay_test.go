@@ -753,3 +753,31 @@ func TestFaultManyLargeUploads(t *testing.T) {
 	}
 	same(t, "bytes held at the end", d.proxy.ReplayBytes(), 0)
 }
+
+// An upstream that does not know Expect may answer in the middle of a body that
+// had to be sent, and be gone: its 401 is the client's all the same, however the
+// writing of the rest fails.
+func TestRefusedInTheMiddleOfAnAnnouncedBody(t *testing.T) {
+	t.Parallel()
+	u := listen(t, func(_ int, c *wire) {
+		c.head()
+		_, _ = io.CopyN(io.Discard, c.in, 100<<10) // it waits a second for a 100 before
+		c.send(t, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		if tcp, ok := c.Conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // what is unread becomes a reset
+		}
+	})
+	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 1 << 10})
+	const uploads = 40
+	var wg sync.WaitGroup
+	for range uploads {
+		wg.Go(func() {
+			resp, _ := fetch(t, "POST", d.URL+"/p", strings.NewReader(strings.Repeat("x", 8<<20)))
+			same(t, "status", resp.StatusCode, 401)
+		})
+	}
+	wg.Wait()
+	for _, ex := range d.exchanges(t, uploads) {
+		same(t, "code", ex.Error, "")
+	}
+}

@@ -17,7 +17,7 @@ var oddTargets = []string{
 	"//a//b", "/a//b", "///a", "/a/.hidden/b..c", "//?x", "//other.example/x",
 }
 
-func TestTargetByteForByte(t *testing.T) {
+func TestThreatQueryRewriting(t *testing.T) {
 	for _, prefix := range []string{"", "/", "/base", "/base/", "/b%2Fc", "/base/v1"} {
 		var up recorder
 		u := listen(t, up.serve)

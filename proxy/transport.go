@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
+	"slices"
+	"syscall"
 	"time"
 )
 
@@ -66,5 +70,34 @@ func oneShot(t http.RoundTripper) http.RoundTripper {
 	transport = transport.Clone()
 	transport.DisableKeepAlives = true
 	transport.ExpectContinueTimeout = continueTimeout
+	dial := transport.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return readDecides{conn}, nil
+	}
 	return transport
 }
+
+// readDecides is a connection whose read side tells how an exchange ended. An
+// upstream that does not know Expect may answer 401 in the middle of the body
+// and close: then a write fails, and net/http forgets the answer that is there
+// to be read (net/http/transport.go, roundTrip).
+type readDecides struct{ net.Conn }
+
+func (c readDecides) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if slices.ContainsFunc(peerClosed, func(target error) bool { return errors.Is(err, target) }) {
+		return len(p), nil
+	}
+	return n, err
+}
+
+// peerClosed is what the system says of a write to a peer that has closed. The
+// numbers are Winsock's, which package syscall names in a build for Windows only.
+var peerClosed = []error{syscall.EPIPE, syscall.ECONNRESET, syscall.Errno(10053), syscall.Errno(10054)}

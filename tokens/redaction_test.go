@@ -31,7 +31,7 @@ func (*failRecorder) Helper()                 {}
 func (f *failRecorder) Errorf(string, ...any) { f.failures++ }
 
 // However a Token is printed, marshalled or walked, only Bearer gives its text.
-func TestTokenIsNeverPrinted(t *testing.T) {
+func TestThreatTokenIsNeverPrinted(t *testing.T) {
 	token := newManager(t, newServer(t, nil)).good(1)
 	if !strings.HasPrefix(token.Bearer(), tokenText) {
 		t.Fatalf("Bearer: got %q", token.Bearer())

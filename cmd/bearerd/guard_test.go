@@ -127,3 +127,19 @@ func TestRequiredHeaderIsReadAgain(t *testing.T) {
 		t.Error("with another: the first still passes")
 	}
 }
+
+// A listener that other machines can reach takes two settings, and is warned of
+// at each start.
+func TestThreatWideBind(t *testing.T) {
+	for _, listen := range []string{"0.0.0.0:0", ":0", "[::]:0", "localhost:0,0.0.0.0:0"} {
+		for _, more := range [][]string{nil, {"BEARERD_ALLOWED_HOSTS=proxy.example"}, {"BEARERD_ALLOW_NON_LOOPBACK=true"}} {
+			var stderr output
+			if code := run(nil, with(append(more, "BEARERD_LISTEN="+listen)...), nil, new(output), &stderr); code != exitConfig {
+				t.Errorf("LISTEN=%s with %q: got exit code %d, want 2\n%s", listen, more, code, &stderr)
+			}
+		}
+	}
+	p := startRun(t, append([]string{"BEARERD_LISTEN=0.0.0.0:0", "BEARERD_ALLOW_NON_LOOPBACK=true", "BEARERD_ALLOWED_HOSTS=proxy.example"},
+		with("BEARERD_TOKEN_URL=http://127.0.0.1:1/", "BEARERD_UPSTREAM=http://127.0.0.1:2")...)...)
+	p.stderr.until(t, `"level":"warn".*whoever can reach the data listener speaks with the account`)
+}

@@ -75,7 +75,7 @@ func isThere(path string) bool {
 }
 
 // Somebody who looks all the time sees the mode that is set and no other.
-func TestSocketModeFromTheFirstInstant(t *testing.T) {
+func TestThreatSocketModeFromTheFirstInstant(t *testing.T) {
 	path := filepath.Join(socketDir(t), "s")
 	for _, mode := range []fs.FileMode{0, 0o600, 0o660, 0o777} {
 		var wrong atomic.Uint32

@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -105,6 +107,36 @@ func TestREADMENamesEveryAdminPath(t *testing.T) {
 	}
 	got := slices.DeleteFunc(firstCells(t, "Health, metrics and logs"), func(cell string) bool { return !strings.Contains(cell, "/") })
 	expectSame(t, "paths of the admin listener", got, missing.Paths)
+}
+
+// What SECURITY.md calls a proof must be there, and each test of a threat be
+// named in it.
+func TestSECURITYNamesTests(t *testing.T) {
+	have := make(map[string]bool)
+	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		for _, found := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(textOf(t, path), -1) {
+			have[found[1]] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := make(map[string]bool)
+	for _, found := range regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(textOf(t, "../../SECURITY.md"), -1) {
+		named[found[1]] = true
+		if !have[found[1]] {
+			t.Errorf("there is no %s", found[1])
+		}
+	}
+	for name := range have {
+		if strings.HasPrefix(name, "TestThreat") && !named[name] {
+			t.Errorf("SECURITY.md does not name %s", name)
+		}
+	}
 }
 
 func TestREADMENamesEveryDependency(t *testing.T) {

@@ -51,7 +51,7 @@ func startAsOther(t *testing.T, w *world, env ...string) (p *process, dir string
 
 // Another program of the same user cannot read what bearerd knows. That bearerd
 // can still count its own open files is for the metrics.
-func TestMemoryIsHidden(t *testing.T) {
+func TestThreatMemoryIsHidden(t *testing.T) {
 	w := newWorld(t, querysim.Options{}, nil)
 	p, _ := startAsOther(t, w)
 	if got, body := getAs(t, "GET", p.url, namesPath, "localhost"); got != 200 {
@@ -82,7 +82,7 @@ func TestMemoryIsHidden(t *testing.T) {
 }
 
 // A crash leaves no core, and prints no secret: the harness searches for them.
-func TestCrashLeavesNoCore(t *testing.T) {
+func TestThreatCrashLeavesNoCore(t *testing.T) {
 	w := newWorld(t, querysim.Options{}, nil)
 	p, dir := startAsOther(t, w, "GOTRACEBACK=crash")
 	if got, body := getAs(t, "GET", p.url, namesPath, "localhost"); got != 200 {
@@ -108,7 +108,7 @@ func TestCrashLeavesNoCore(t *testing.T) {
 }
 
 // A socket of mode 0600 is not for other users.
-func TestUnixSocketOfAnotherUser(t *testing.T) {
+func TestThreatOtherUsersOfTheMachine(t *testing.T) {
 	if os.Getuid() != 0 {
 		lacking(t, "root, to become another user")
 	}

@@ -39,8 +39,8 @@ func (s sources) gather(signals <-chan os.Signal) (all []given, warnings []strin
 	if err != nil {
 		return nil, nil, &configError{problems: []problem{{text: fmt.Sprintf("-env-file %s: %v", show(s.envFile), err)}}}
 	}
-	lines, warnings, err := parseEnvFile(text, foldCase)
-	return append(all, given{fromFile, lines}), warnings, err
+	lines, more, err := parseEnvFile(text, foldCase)
+	return append(all, given{fromFile, lines}), append(warnings, more...), err
 }
 
 // foldCase: on Windows the names of variables have no case.

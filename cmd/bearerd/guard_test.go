@@ -68,7 +68,7 @@ func TestGuardSettings(t *testing.T) {
 	}
 	for _, lines := range [][]string{
 		{"BEARERD_ALLOWED_ORIGINS=*"}, {"BEARERD_ALLOWED_ORIGINS=null"}, {"BEARERD_REQUIRE_HEADER=hidden-one"},
-		{"BEARERD_REQUIRE_HEADER_FILE=/nonexistent/file"}, {"BEARERD_REQUIRE_HEADER_FILE=" + writeFile(t, "")},
+		{"BEARERD_REQUIRE_HEADER_FILE=/nonexistent/file"}, {"BEARERD_REQUIRE_HEADER_FILE=X-Key: hidden-one"}, {"BEARERD_REQUIRE_HEADER_FILE=" + writeFile(t, "")},
 		{"BEARERD_REQUIRE_HEADER=X-Key: hidden-one", "BEARERD_REQUIRE_HEADER_FILE=/x"},
 	} {
 		got := problems(t, with(lines...))

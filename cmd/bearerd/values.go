@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -241,8 +242,11 @@ func parseOrigin(s string) (string, error) {
 // part of it.
 func readHeaderRule(source tokens.Source) (proxy.HeaderRule, error) {
 	text, err := source.Read()
-	if err != nil {
+	if err != nil && filepath.IsAbs(source.File) {
 		return proxy.HeaderRule{}, fmt.Errorf("%s: %w", show(source.File), err)
+	}
+	if err != nil { // what is not an absolute path may be the header itself, in the wrong place
+		return proxy.HeaderRule{}, fmt.Errorf("%w; write an absolute path", err)
 	}
 	name, value, ok := strings.Cut(text.Reveal(), ":")
 	name, value = http.CanonicalHeaderKey(strings.TrimSpace(name)), strings.TrimSpace(value)

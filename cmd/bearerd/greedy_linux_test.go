@@ -63,7 +63,7 @@ func (p *process) watch(url string) *load {
 	poller := newClient(p.t)
 	// How long it waits is for the log: this process wants the processors too.
 	// What it must not do is wait until a load is over.
-	poller.Timeout = 20 * time.Second
+	poller.Timeout = 10 * time.Second
 	l.done.Go(func() {
 		defer poller.CloseIdleConnections()
 		for tick := time.NewTicker(20 * time.Millisecond); ; {

@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.StringVar(&c.loginListen, "login-listen", "127.0.0.1:8081", "`address` of the login servers; port 0 picks a free one")
 	flags.StringVar(&c.queryListen, "query-listen", "127.0.0.1:8082", "`address` of the Query Service")
-	flags.StringVar(&c.controlListen, "control-listen", "127.0.0.1:8083", "`address` of POST /revoke, GET /stats and /faults, which GET shows, POST changes and DELETE ends; open to whoever reaches it")
+	flags.StringVar(&c.controlListen, "control-listen", "127.0.0.1:8083", "`address` of POST /revoke, POST /lock, GET /stats and /faults, which GET shows, POST changes and DELETE ends; open to whoever reaches it")
 	flags.DurationVar(&c.options.Lifetime, "lifetime", 300*time.Second, "how long a token lives, in whole seconds")
 	flags.Uint64Var(&c.options.Seed, "seed", 0, "`number` that the made-up data comes from")
 	flags.StringVar(&c.options.Username, "username", querysim.Username, "`name` of the account")
@@ -190,7 +190,7 @@ func urlOf(l net.Listener) string {
 // for each preset.
 func guide(c config, login, query, control string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "login servers: %s\nQuery Service: %s\ncontrol:       %s (POST /revoke, GET /stats, POST /faults)\n\n", login, query, control)
+	fmt.Fprintf(&b, "login servers: %s\nQuery Service: %s\ncontrol:       %s (POST /revoke, POST /lock, GET /stats, POST /faults)\n\n", login, query, control)
 	b.WriteString("To make them misbehave, post a form of the flags that querysim -h tells of to /faults; DELETE /faults ends it.\n")
 	b.WriteString("To point bearerd here, give it the lines of one preset as environment variables:\n")
 	for _, v := range querysim.Vendors() {

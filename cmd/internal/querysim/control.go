@@ -14,6 +14,7 @@ import (
 // listener of its own:
 //
 //   - POST /revoke revokes every token.
+//   - POST /lock locks the account: [Simulator.LockAccount].
 //   - GET /stats returns [Stats] as JSON.
 //   - GET /faults returns [Faults] as JSON, by the names of [FaultSettings].
 //   - POST /faults changes those that are given, in a form or as JSON, all or
@@ -23,6 +24,10 @@ func (s *Simulator) ControlHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /revoke", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]int{"revoked": s.Revoke()})
+	})
+	mux.HandleFunc("POST /lock", func(w http.ResponseWriter, _ *http.Request) {
+		s.LockAccount()
+		s.writeFaults(w)
 	})
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, s.Stats())

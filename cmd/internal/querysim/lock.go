@@ -50,3 +50,36 @@ func (l *bruteForceLock) fail(now time.Time) bool {
 	l.notBefore = max(l.notBefore, now.Unix()+int64(min(wait, lockMaxWait)))
 	return true
 }
+
+// LockAccount sets Faults.BruteForceLock and gives each login server that is a
+// Keycloak two wrong passwords at once, as if from somebody else: the account is
+// locked there. It does not count as a login.
+func (s *Simulator) LockAccount() {
+	now := s.clock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults.BruteForceLock = true
+	for _, v := range vendors {
+		for range 2 {
+			if v.keycloak {
+				_ = s.tryUser(v, now, false)
+			}
+		}
+	}
+}
+
+// tryUser notes an attempt to log in with the right password or a wrong one, and
+// reports whether the account was locked already. It needs s.mu.
+func (s *Simulator) tryUser(v Vendor, now time.Time, right bool) (locked bool) {
+	lock := s.locks[v.Name]
+	switch {
+	case lock.locked(now):
+		return true
+	case right:
+		lock = bruteForceLock{}
+	case lock.fail(now):
+		s.stats.Lockouts++
+	}
+	s.locks[v.Name] = lock
+	return false
+}

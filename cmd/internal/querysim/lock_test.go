@@ -2,6 +2,7 @@ package querysim_test
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -160,5 +161,28 @@ func TestWhatDoesNotLock(t *testing.T) {
 	r.good(200)
 	if s := r.sim.Stats(); s.Lockouts != 1 || s.LoginsLocked != 1 {
 		t.Errorf("stats: got %+v, want one lock-out", s)
+	}
+}
+
+func TestControlLock(t *testing.T) {
+	r := newLockRig(t)
+	r.setFaults(querysim.Faults{}) // the lock turns itself on
+	for range 2 {                  // once more changes nothing
+		resp, err := http.Post(r.control+"/lock", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != 200 || !r.sim.Faults().BruteForceLock {
+			t.Errorf("got %d and %+v, want 200 and the lock on", resp.StatusCode, r.sim.Faults())
+		}
+	}
+	r.good(400)
+	r.tokens(graphnetPassword())
+	r.checkLockedFor(60 * time.Second)
+	r.good(200)
+	r.tokens(wxpAttempt())
+	if s := r.sim.Stats(); s.Lockouts != 2 || s.Logins != 6 {
+		t.Errorf("stats: got %+v, want a lock-out at each of two servers, and 6 logins", s)
 	}
 }

@@ -255,18 +255,11 @@ func (s *Simulator) checkUser(v Vendor, form url.Values, fault LoginFault) (answ
 	if !v.keycloak || !s.faults.BruteForceLock {
 		return a, ok
 	}
-	lock := s.locks[v.Name]
-	switch {
-	case lock.locked(now):
+	if s.tryUser(v, now, ok) {
 		// Nothing but the status tells it from a wrong password.
 		a.status, a.result = http.StatusBadRequest, resultLocked
 		return a, false
-	case ok:
-		lock = bruteForceLock{}
-	case lock.fail(now):
-		s.stats.Lockouts++
 	}
-	s.locks[v.Name] = lock
 	return a, ok
 }
 

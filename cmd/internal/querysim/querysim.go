@@ -91,9 +91,8 @@ func New(o Options) (*Simulator, error) {
 	if o.Lifetime == 0 {
 		o.Lifetime = 300 * time.Second
 	}
-	// expires_in, iat and exp are whole seconds at all three vendors.
-	if o.Lifetime < time.Second || o.Lifetime%time.Second != 0 {
-		return nil, fmt.Errorf("token lifetime %v: give whole seconds, 1s or more", o.Lifetime)
+	if err := checkLifetime(o.Lifetime); err != nil {
+		return nil, err
 	}
 	if o.LoginDelay < 0 {
 		return nil, errors.New("login delay: give 0 or more")
@@ -122,6 +121,26 @@ func New(o Options) (*Simulator, error) {
 		locks:    map[string]bruteForceLock{},
 		used:     map[net.Addr]bool{},
 	}, nil
+}
+
+// expires_in, iat and exp are whole seconds at all three vendors.
+func checkLifetime(d time.Duration) error {
+	if d < time.Second || d%time.Second != 0 {
+		return fmt.Errorf("token lifetime %v: give whole seconds, 1s or more", d)
+	}
+	return nil
+}
+
+// SetLifetime changes how long tokens live that are issued from now on. It
+// reports an error, and changes nothing, unless d is as Options.Lifetime must be.
+func (s *Simulator) SetLifetime(d time.Duration) error {
+	if err := checkLifetime(d); err != nil {
+		return err
+	}
+	s.tokens.mu.Lock()
+	defer s.tokens.mu.Unlock()
+	s.tokens.lifetime = d
+	return nil
 }
 
 // SetPassword changes the account's password. Tokens already issued stay good.

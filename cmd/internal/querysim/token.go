@@ -33,11 +33,11 @@ type claims struct {
 
 // tokenStore issues tokens and knows which are live.
 type tokenStore struct {
-	lifetime time.Duration
-	key      *ecdsa.PrivateKey
-	parser   *jwt.Parser
+	key    *ecdsa.PrivateKey
+	parser *jwt.Parser
 
-	mu sync.Mutex // guards what follows
+	mu       sync.Mutex    // guards what follows
+	lifetime time.Duration // of the tokens issued from now on
 	// live holds when each token ends, by jti. The moment is kept here because
 	// iat and exp are whole seconds: a token issued at 0.9 s would, by its exp,
 	// live up to a second less than it was promised. Ended tokens are dropped
@@ -94,6 +94,9 @@ func (ts *tokenStore) issue(v Vendor, subject string, now time.Time, fault Login
 			return t, nil
 		}
 	}
+	ts.mu.Lock()
+	ends := now.Add(ts.lifetime)
+	ts.mu.Unlock()
 	id := rand.Text()
 	c := claims{
 		RegisteredClaims: jwt.RegisteredClaims{
@@ -101,7 +104,7 @@ func (ts *tokenStore) issue(v Vendor, subject string, now time.Time, fault Login
 			Subject:   subject,
 			ID:        id,
 			IssuedAt:  jwt.NewNumericDate(now),
-			ExpiresAt: jwt.NewNumericDate(now.Add(ts.lifetime)),
+			ExpiresAt: jwt.NewNumericDate(ends),
 		},
 		Type:            "Bearer",
 		AuthorizedParty: v.ClientID,
@@ -109,7 +112,7 @@ func (ts *tokenStore) issue(v Vendor, subject string, now time.Time, fault Login
 	if fault == LoginNoIssuedAt {
 		c.IssuedAt = nil
 	}
-	t := issued{id: id, ends: now.Add(ts.lifetime)}
+	t := issued{id: id, ends: ends}
 	var err error
 	if v.keycloak {
 		t.session = rand.Text()

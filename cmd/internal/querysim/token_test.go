@@ -322,3 +322,22 @@ func BenchmarkRequireToken(b *testing.B) {
 		h.ServeHTTP(nil, req)
 	}
 }
+
+func TestSetLifetime(t *testing.T) {
+	c := newClock()
+	r := newRig(t, querysim.Options{Now: c.Now, Lifetime: 10 * time.Second})
+	long := r.token()
+	if err := r.sim.SetLifetime(1500 * time.Millisecond); err == nil {
+		t.Error("1.5 s: got no error")
+	}
+	if err := r.sim.SetLifetime(2 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	short := r.token()
+	c.Advance(2 * time.Second)
+	for token, want := range map[string]int{long: 200, short: 401} {
+		if got := r.ask(token, "GET", namesPath); got.status != want {
+			t.Errorf("after 2 s: got %d, want %d", got.status, want)
+		}
+	}
+}

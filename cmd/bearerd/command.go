@@ -16,6 +16,7 @@ type command struct {
 	path            string        // of check
 	json            bool          // of check
 	wait            time.Duration // of healthcheck
+	faults          bool          // of demo
 }
 
 // usageError is a wrong command line.
@@ -63,6 +64,8 @@ func (c *command) parse(args []string, front bool) (rest []string, err error) {
 	switch {
 	case front:
 		flags.BoolVar(&isVersion, "version", false, "")
+	case c.name == "demo":
+		flags.BoolVar(&c.faults, "faults", false, "")
 	case c.name == "check":
 		flags.StringVar(&c.path, "path", "", "")
 		flags.BoolVar(&c.json, "json", false, "")
@@ -73,7 +76,7 @@ func (c *command) parse(args []string, front bool) (rest []string, err error) {
 		})
 	}
 	err = flags.Parse(args)
-	misplaced := map[string]string{"path": "check", "json": "check", "wait": "healthcheck"}
+	misplaced := map[string]string{"path": "check", "json": "check", "wait": "healthcheck", "faults": "demo"}
 	if err != nil {
 		name := strings.TrimLeft(strings.TrimPrefix(err.Error(), "flag provided but not defined: "), "-")
 		if of := misplaced[name]; of != "" {

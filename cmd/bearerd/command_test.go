@@ -27,6 +27,7 @@ func TestParseCommand(t *testing.T) {
 		{"-version", command{name: "version"}, ""},
 		{"version", command{name: "version"}, ""},
 		{"demo", command{name: "demo"}, ""},
+		{"demo -faults", command{name: "demo", faults: true}, ""},
 
 		{"serv", command{}, `unknown command "serv"`},
 		{"-x", command{}, "settings are environment variables"},
@@ -35,6 +36,10 @@ func TestParseCommand(t *testing.T) {
 		{"check -path x", command{}, "must begin with a slash"},
 		{"serve -path /x", command{}, "bearerd check -path"},
 		{"-json check", command{}, "bearerd check -json"},
+		{"-faults demo", command{}, "bearerd demo -faults"},
+		{"check -faults", command{}, "bearerd demo -faults"},
+		{"demo -faults=x", command{}, "faults"},
+		{"demo -faults x", command{}, `"x"`},
 		{"serve -x", command{}, "not defined: -x"},
 		{"check x", command{}, `"x"`},
 		{"demo -preset vyopta", command{}, "needs no settings"},

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -23,6 +22,7 @@ const demoLifetime = 20 * time.Second
 
 const demoIntro = `bearerd demo: a simulated login server, a simulated Query Service, and bearerd in
 front of them, all in this process and on loopback. A token lives %d seconds.
+What becomes of the tool when things go wrong: bearerd demo -faults
 
 `
 
@@ -42,35 +42,19 @@ Health and metrics are at %[2]s/readyz and %[2]s/metrics. Ctrl-C ends the demo.
 // demo runs the main job with everything that it needs in this process, and
 // tells what happens, until a signal ends it.
 func demo(signals <-chan os.Signal, stdout io.Writer) error {
-	n := &narrator{w: stdout, start: time.Now()}
-	sim, err := querysim.New(querysim.Options{Lifetime: demoLifetime})
+	n := newNarrator(stdout)
+	sim, err := newSimulation(demoLifetime)
 	if err != nil {
 		return err
 	}
-	login, err := serveLoopback(sim.LoginHandler())
+	defer sim.close()
+	cfg, err := sim.config("BEARERD_PASSWORD=" + querysim.Password)
 	if err != nil {
 		return err
 	}
-	defer login.close()
-	query, err := serveLoopback(sim.QueryHandler())
-	if err != nil {
-		return err
-	}
-	defer query.close()
-
-	cfg, err := loadConfig(given{fromEnvironment, []string{
-		"BEARERD_PRESET=vyopta",
-		"BEARERD_TOKEN_URL=" + login.url + querysim.Vendors()[0].LoginPath,
-		"BEARERD_UPSTREAM=" + query.url,
-		"BEARERD_USERNAME=" + querysim.Username,
-		"BEARERD_PASSWORD=" + querysim.Password,
-		"BEARERD_LISTEN=localhost:0",
-		"BEARERD_ADMIN_LISTEN=localhost:0",
-	}})
-	if err != nil {
-		return err
-	}
-	s, err := newService(cfg, logs{events: zerolog.New(n).Level(zerolog.WarnLevel), flush: func() {}}, observers{request: n.request, login: n.login}, inherited{})
+	story := &demoStory{narrator: n}
+	log := logs{events: zerolog.New(n).Level(zerolog.WarnLevel), flush: func() {}}
+	s, err := newService(cfg, log, observers{request: story.request, login: story.login}, inherited{})
 	if err != nil {
 		return err
 	}
@@ -78,7 +62,7 @@ func demo(signals <-chan os.Signal, stdout io.Writer) error {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var tool sync.WaitGroup
-	tool.Go(func() { playTool(ctx, n, sim, query.url, s) })
+	tool.Go(func() { playTool(ctx, story, sim, s) })
 	err = s.run(signals)
 	cancel()
 	tool.Wait()
@@ -90,13 +74,13 @@ func demo(signals <-chan os.Signal, stdout io.Writer) error {
 
 // playTool is a tool that knows nothing of tokens, and a Query Service that
 // revokes them.
-func playTool(ctx context.Context, n *narrator, sim *querysim.Simulator, upstream string, s *service) {
+func playTool(ctx context.Context, n *demoStory, sim simulation, s *service) {
 	local := "http://" + localhostAddress(s.dataListeners)
 	const path = "/cpmm/api/v1/orgs/42/metrics/names"
 
 	n.say("a tool asks bearerd for %s", path)
 	n.say("  … and gets %s", get(ctx, local+path))
-	n.say("the same tool asks the Query Service itself: %s", get(ctx, upstream+path))
+	n.say("the same tool asks the Query Service itself: %s", get(ctx, sim.query.url+path))
 	if !pause(ctx, time.Second) {
 		return
 	}
@@ -136,43 +120,30 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// narrator writes what happens, one line each with the seconds since the
-// start.
-type narrator struct {
-	start time.Time
+// demoStory tells what happens to requests and logins.
+type demoStory struct {
+	*narrator
 
-	mu      sync.Mutex // guards all below
-	w       io.Writer
+	tokenMu sync.Mutex    // guards what follows
 	token   *tokens.Token // the last one
 	refused bool          // upstream no longer takes it
 }
 
-func (n *narrator) Write(p []byte) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.w.Write(p)
+func (d *demoStory) revoked() {
+	d.tokenMu.Lock()
+	defer d.tokenMu.Unlock()
+	d.refused = true
 }
 
-func (n *narrator) say(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	fmt.Fprintf(n, "%6.1f s  %s\n", time.Since(n.start).Seconds(), text)
-}
-
-func (n *narrator) revoked() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.refused = true
-}
-
-func (n *narrator) login(ev tokens.Event) {
+func (d *demoStory) login(ev tokens.Event) {
 	if ev.Result != tokens.OK {
-		n.say("login failed: %s", ev.Cause)
+		d.say("login failed: %s", ev.Cause)
 		return
 	}
-	n.mu.Lock()
-	last, refused := n.token, n.refused
-	n.token, n.refused = ev.Token, false
-	n.mu.Unlock()
+	d.tokenMu.Lock()
+	last, refused := d.token, d.refused
+	d.token, d.refused = ev.Token, false
+	d.tokenMu.Unlock()
 	why := "the old token was over and a request came"
 	switch {
 	case last == nil:
@@ -182,10 +153,10 @@ func (n *narrator) login(ev tokens.Event) {
 	case time.Now().Before(last.Expiry):
 		why = fmt.Sprintf("ahead of the old token's end, %.1f s from now, while requests go on", time.Until(last.Expiry).Seconds())
 	}
-	n.say("login %d: token %d, good for %v (%s)", ev.Token.Generation, ev.Token.Generation, ev.Token.Lifetime, why)
+	d.say("login %d: token %d, good for %v (%s)", ev.Token.Generation, ev.Token.Generation, ev.Token.Lifetime, why)
 }
 
-func (n *narrator) request(ex *proxy.Exchange) {
+func (d *demoStory) request(ex *proxy.Exchange) {
 	how := fmt.Sprintf("sent upstream with token %d", ex.Generation)
 	switch {
 	case ex.Error != "":
@@ -193,34 +164,5 @@ func (n *narrator) request(ex *proxy.Exchange) {
 	case ex.Unauthorized == proxy.Replayed:
 		how = fmt.Sprintf("refused with the old token, so sent again with token %d", ex.Generation)
 	}
-	n.say("  request %s %s: %s → %d, in %v", ex.Method, ex.Path, how, ex.Status, ex.Duration.Round(100*time.Microsecond))
-}
-
-// loopback is an HTTP server on a free port of 127.0.0.1.
-type loopback struct {
-	url    string
-	server *http.Server
-	done   chan struct{}
-}
-
-func serveLoopback(h http.Handler) (*loopback, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	lb := &loopback{
-		url:    "http://" + l.Addr().String(),
-		server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second},
-		done:   make(chan struct{}),
-	}
-	go func() {
-		defer close(lb.done)
-		_ = lb.server.Serve(l) // ends with close
-	}()
-	return lb, nil
-}
-
-func (lb *loopback) close() {
-	_ = lb.server.Close()
-	<-lb.done
+	d.say("  request %s %s: %s → %d, in %v", ex.Method, ex.Path, how, ex.Status, ex.Duration.Round(100*time.Microsecond))
 }

@@ -30,6 +30,8 @@ to it, and forwards it to one API. It logs in by itself, again and again.
 
   bearerd               runs the proxy (also: bearerd serve)
   bearerd demo          shows it at work, with nothing to set up and no account
+      -faults           a tour of two minutes: what a tool gets to see when tokens,
+                        login server, password and account are in trouble
   bearerd check         the doctor: logs in once, asks upstream once, and reports
                         what is set and what is wrong
       -path /x          what to ask upstream for; / by default, or the first of
@@ -78,6 +80,9 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 	from := sources{preset: c.preset, envFile: c.envFile, environ: environ}
 	switch c.name {
 	case "demo":
+		if c.faults {
+			return fail(stderr, demoFaults(signals, stdout))
+		}
 		return fail(stderr, demo(signals, stdout))
 	case "check":
 		return fail(stderr, check(from, c.path, c.json, signals, stdout, stderr))

@@ -77,6 +77,7 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{[]string{"help"}, 0, "BEARERD_PRESET", ""},
 		{[]string{"-h"}, 0, "bearerd demo", ""},
+		{[]string{"help"}, 0, "\n      -faults ", ""},
 		{[]string{"version"}, 0, "bearerd ", ""},
 		{[]string{"serv"}, 2, "", `unknown command "serv"`},
 		{[]string{"-preset", "vyopta"}, 2, "", "BEARERD_PASSWORD: missing"},

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bearerd/bearerd/proxy"
+)
+
+// response is what a caller got from bearerd.
+type response struct {
+	status     int    // 0: none came
+	code       string // of bearerd's own errors
+	retryAfter string
+	took       time.Duration
+}
+
+// call asks like any tool.
+func call(ctx context.Context, client *http.Client, url string) (r response) {
+	start := time.Now()
+	defer func() { r.took = time.Since(start) }()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return r
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return r
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return r
+	}
+	var problem struct{ Code string }
+	if resp.Header.Get("Content-Type") == "application/problem+json" {
+		_ = json.Unmarshal(body, &problem) // without a code it is not bearerd's
+	}
+	return response{status: resp.StatusCode, code: problem.Code, retryAfter: resp.Header.Get("Retry-After")}
+}
+
+func (r response) good() bool { return r.status == http.StatusOK }
+
+// kind is what answers to like requests have in common.
+func (r response) kind() string {
+	switch {
+	case r.status == 0:
+		return "no answer"
+	case r.code == "":
+		return fmt.Sprint(r.status)
+	}
+	return fmt.Sprintf("%d %s", r.status, r.code)
+}
+
+func (r response) String() string {
+	text := r.kind()
+	if r.retryAfter != "" {
+		text += ", Retry-After: " + r.retryAfter
+	}
+	return text + ", in " + shortly(r.took)
+}
+
+// shortly is d to a tenth of a millisecond.
+func shortly(d time.Duration) string { return fmt.Sprintf("%.1f ms", milliseconds(d)) }
+
+// tally counts what happened in a chapter.
+type tally struct {
+	requests, failed int
+	kinds            []string      // of the failures, each once
+	slowest          time.Duration // of the good answers
+	slowestFailure   time.Duration
+	bare             bool // a 503 had no Retry-After
+	lastGood         bool // the last answer was good
+
+	logins, failedLogins int // both have ended; the first counts the second
+}
+
+func (n *tally) count(r response) {
+	n.requests++
+	n.lastGood = r.good()
+	if r.good() {
+		n.slowest = max(n.slowest, r.took)
+		return
+	}
+	n.failed++
+	n.slowestFailure = max(n.slowestFailure, r.took)
+	n.bare = n.bare || r.status == http.StatusServiceUnavailable && r.retryAfter == ""
+	if !slices.Contains(n.kinds, r.kind()) {
+		n.kinds = append(slices.Clip(n.kinds), r.kind()) // others may hold the old ones
+	}
+}
+
+// String is what the caller noticed, in a sentence or two.
+func (n tally) String() string {
+	text := fmt.Sprintf("%d requests, none failed; the slowest took %s.", n.requests, shortly(n.slowest))
+	if n.failed > 0 {
+		text = fmt.Sprintf("%d requests; %d failed, with %s, each in at most %s.",
+			n.requests, n.failed, strings.Join(n.kinds, ", "), shortly(n.slowestFailure))
+	}
+	text += fmt.Sprintf(" bearerd's logins: %d", n.logins)
+	if n.failedLogins > 0 {
+		text += fmt.Sprintf(", of which %d failed", n.failedLogins)
+	}
+	return text + "."
+}
+
+// check says what is wrong with a chapter in which requests fail with code, or
+// for "" none does; "" if nothing is.
+func (n tally) check(code proxy.Code) string {
+	switch {
+	case code == "" && n.failed > 0:
+		return "requests failed"
+	case code != "" && (len(n.kinds) != 1 || !strings.HasSuffix(n.kinds[0], " "+string(code))):
+		return "requests should have failed, with " + string(code) + " alone"
+	case n.bare:
+		return "a 503 had no Retry-After"
+	case !n.lastGood:
+		return "the last request failed"
+	}
+	return ""
+}

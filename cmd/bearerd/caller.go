@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,46 +15,41 @@ import (
 // response is what a caller got from bearerd.
 type response struct {
 	status     int    // 0: none came
+	cut        bool   // its body ended early
 	code       string // of bearerd's own errors
 	retryAfter string
 	took       time.Duration
 }
 
 // call asks like any tool.
-func call(ctx context.Context, client *http.Client, url string) (r response) {
+func call(client *http.Client, req *http.Request) (r response) {
 	start := time.Now()
 	defer func() { r.took = time.Since(start) }()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return r
-	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return r
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return r
-	}
 	var problem struct{ Code string }
 	if resp.Header.Get("Content-Type") == "application/problem+json" {
 		_ = json.Unmarshal(body, &problem) // without a code it is not bearerd's
 	}
-	return response{status: resp.StatusCode, code: problem.Code, retryAfter: resp.Header.Get("Retry-After")}
+	return response{status: resp.StatusCode, cut: err != nil, code: problem.Code, retryAfter: resp.Header.Get("Retry-After")}
 }
 
-func (r response) good() bool { return r.status == http.StatusOK }
+func (r response) good() bool { return r.status == http.StatusOK && !r.cut }
 
-// kind is what answers to like requests have in common.
+// kind is what responses to like requests have in common.
 func (r response) kind() string {
+	kind := strings.TrimSpace(fmt.Sprintf("%d %s", r.status, r.code))
 	switch {
 	case r.status == 0:
-		return "no answer"
-	case r.code == "":
-		return fmt.Sprint(r.status)
+		kind = "no answer"
+	case r.cut:
+		kind += ", cut short"
 	}
-	return fmt.Sprintf("%d %s", r.status, r.code)
+	return kind
 }
 
 func (r response) String() string {

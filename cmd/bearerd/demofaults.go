@@ -23,11 +23,11 @@ import (
 const (
 	// With the first, a renewal that failed is tried again in time.
 	firstLifetime = 15 * time.Second
-	// The second is soon over.
+	// One of the second is soon over.
 	shortLifetime = 8 * time.Second
 	// With the third, the first renewal, after 70 % of it, meets an account that
 	// is locked for 60 s, and the second, 30 s later, one that is no longer.
-	lockedLifetime = 48 * time.Second
+	lockedLifetime = 50 * time.Second
 )
 
 const (
@@ -147,6 +147,9 @@ func shortenLine(fields map[string]any) error {
 	} {
 		delete(fields, name)
 	}
+	if impact, ok := fields["impact"].(string); ok {
+		fields["impact"] = strings.TrimSuffix(impact, " until token_expiry")
+	}
 	if fields[zerolog.LevelFieldName] != zerolog.LevelErrorValue {
 		delete(fields, "remedy")
 	}
@@ -163,12 +166,10 @@ func (t *tour) lead(ctx context.Context) error {
 	if err := t.until(ctx, "the first answer", time.Now(), func(now tally) bool { return now.lastGood }); err != nil {
 		return err
 	}
-	summary := fmt.Sprintf("\n%-30s%16s%16s\n%-30s%8s%8s%8s%8s  %s\n",
+	summary := fmt.Sprintf("\n%-29s%12s%13s\n%-29s%5s%7s%6s%7s  %s\n",
 		"", "requests", "logins", "", "all", "failed", "all", "failed", "failed with")
 	for i, ch := range chapters {
-		t.mu.Lock()
-		t.now = tally{lastGood: t.now.lastGood}
-		t.mu.Unlock()
+		t.begin()
 		fmt.Fprintf(t, "\n%d/%d  %s\n\n", i+1, len(chapters), ch.title)
 		if err := ch.play(t, ctx); err != nil {
 			return err
@@ -182,7 +183,7 @@ func (t *tour) lead(ctx context.Context) error {
 		if wrong := got.check(ch.seen); wrong != "" {
 			return bug(wrong)
 		}
-		summary += strings.TrimRight(fmt.Sprintf("%-30s%8d%8d%8d%8d  %s", fmt.Sprintf("%d %s", i+1, ch.title),
+		summary += strings.TrimRight(fmt.Sprintf("%-29s%5d%7d%6d%7d  %s", fmt.Sprintf("%d %s", i+1, ch.title),
 			got.requests, got.failed, got.logins, got.failedLogins, strings.Join(got.kinds, ", ")), " ") + "\n"
 	}
 	stats := t.sim.Stats()
@@ -204,7 +205,7 @@ func (t *tour) revocation(ctx context.Context) error {
 	t.tell("", "The Query Service revokes the token that bearerd holds, and says 401 to it from now on.")
 	t.sim.Revoke()
 	before := t.sim.Stats()
-	r := call(ctx, &t.client, t.url)
+	r := t.call(ctx)
 	after := t.sim.Stats()
 	t.hear(r)
 	t.tell("caller", "%v. It took %d login and %d requests upstream, of which %d got a 401.",
@@ -214,19 +215,19 @@ func (t *tour) revocation(ctx context.Context) error {
 
 func (t *tour) shortOutage(ctx context.Context) error {
 	t.tell("", "The login server answers HTTP 503. bearerd needs it only to renew its token, which it does ahead of the token's end.")
-	t.loginDown(true)
+	t.sim.SetLoginDown(true)
 	if err := t.until(ctx, "bearerd to renew its token", t.nextLogin(), failedLogin); err != nil {
 		return err
 	}
 	t.tell("", "The login server is back. The old token is still good, and bearerd tries again by itself.")
 	t.lifetime(shortLifetime)
-	t.loginDown(false)
+	t.sim.SetLoginDown(false)
 	return t.until(ctx, "bearerd to try again", t.nextLogin(), goodLogin)
 }
 
 func (t *tour) longOutage(ctx context.Context) error {
 	t.tell("", "The login server answers HTTP 503 again, now for longer than the token lives.")
-	t.loginDown(true)
+	t.sim.SetLoginDown(true)
 	if err := t.until(ctx, "the token's end", t.expiry(), failing); err != nil {
 		return err
 	}
@@ -234,7 +235,7 @@ func (t *tour) longOutage(ctx context.Context) error {
 		return err
 	}
 	t.tell("", "The login server is back. bearerd tries again by itself, at the time that Retry-After tells.")
-	t.loginDown(false)
+	t.sim.SetLoginDown(false)
 	return t.until(ctx, "bearerd to try again", t.nextLogin(), healed)
 }
 
@@ -323,7 +324,7 @@ func (t *tour) pass(ctx context.Context, what string, d time.Duration) error {
 func (t *tour) poll(ctx context.Context) {
 	for {
 		t.turn.Lock()
-		r := call(ctx, &t.client, t.url)
+		r := t.call(ctx)
 		stopping := ctx.Err() != nil || t.s.stopping.Load()
 		if !stopping && t.hear(r) {
 			t.tell("caller", "%v", r)
@@ -333,6 +334,14 @@ func (t *tour) poll(ctx context.Context) {
 			return
 		}
 	}
+}
+
+func (t *tour) call(ctx context.Context) response {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.url, nil)
+	if err != nil {
+		panic(err) // it is our own URL
+	}
+	return call(&t.client, req)
 }
 
 // hear counts an answer, and reports whether it is another than the last.
@@ -355,6 +364,13 @@ func (t *tour) login(ev tokens.Event) {
 	}
 }
 
+// begin begins a chapter.
+func (t *tour) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.now = tally{lastGood: t.now.lastGood}
+}
+
 func (t *tour) tally() tally {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -364,8 +380,6 @@ func (t *tour) tally() tally {
 func (t *tour) nextLogin() time.Time { return t.s.manager.Status().NextLogin }
 
 func (t *tour) expiry() time.Time { return t.s.manager.Status().Expiry }
-
-func (t *tour) loginDown(down bool) { t.sim.SetLoginDown(down) }
 
 // lifetime is that of the tokens to come.
 func (t *tour) lifetime(d time.Duration) {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +53,8 @@ func TestMain(m *testing.M) {
 	if bareProxy() || askedElsewhere() || trampoline() {
 		return
 	}
+	// Those that run side by side mostly wait, whatever the number of processors.
+	_ = flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
 	code := m.Run()
 	if programDir != "" {
 		_ = os.RemoveAll(programDir)

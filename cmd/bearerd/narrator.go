@@ -13,9 +13,9 @@ type narrator struct {
 	start    time.Time
 	terminal bool // w is one, and a countdown may be shown
 
-	mu      sync.Mutex // guards what follows
-	w       io.Writer
-	counter int // columns of the countdown that is shown; 0: none is
+	mu    sync.Mutex // guards what follows
+	w     io.Writer
+	shown string // the countdown that is now; "": none is
 }
 
 func newNarrator(w io.Writer) *narrator {
@@ -52,21 +52,24 @@ func (n *narrator) countdown(what string, left time.Duration) {
 	if !n.terminal {
 		return
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.erase()
 	text := fmt.Sprintf("          … waiting for %s", what)
 	if left > 0 {
 		text += fmt.Sprintf(": %.0f s", left.Seconds())
 	}
-	n.counter, _ = fmt.Fprint(n.w, text)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if text != n.shown {
+		n.erase()
+		fmt.Fprint(n.w, text)
+		n.shown = text
+	}
 }
 
 // erase needs n.mu. Spaces do on any terminal.
 func (n *narrator) erase() {
-	if n.counter > 0 {
-		fmt.Fprintf(n.w, "\r%*s\r", n.counter, "")
-		n.counter = 0
+	if n.shown != "" {
+		fmt.Fprintf(n.w, "\r%*s\r", len(n.shown), "")
+		n.shown = ""
 	}
 }
 

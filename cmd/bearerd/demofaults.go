@@ -250,6 +250,9 @@ func (t *tour) wrongPassword(ctx context.Context) error {
 	if err := t.pass(ctx, "somebody to correct the file", 3*time.Second); err != nil {
 		return err
 	}
+	if n := t.tally().failedLogins; n > 1 {
+		return bug(fmt.Sprintf("bearerd tried the wrong password %d times", n))
+	}
 	t.lifetime(lockedLifetime)
 	t.tell("", "The file is corrected.")
 	corrected := time.Now()

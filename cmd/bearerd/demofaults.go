@@ -166,7 +166,8 @@ func (t *tour) lead(ctx context.Context) error {
 	if err := t.until(ctx, "the first answer", time.Now(), func(now tally) bool { return now.lastGood }); err != nil {
 		return err
 	}
-	summary := fmt.Sprintf("\n%-29s%12s%13s\n%-29s%5s%7s%6s%7s  %s\n",
+	var summary strings.Builder
+	fmt.Fprintf(&summary, "\n%-29s%12s%13s\n%-29s%5s%7s%6s%7s  %s\n",
 		"", "requests", "logins", "", "all", "failed", "all", "failed", "failed with")
 	for i, ch := range chapters {
 		t.begin()
@@ -183,12 +184,12 @@ func (t *tour) lead(ctx context.Context) error {
 		if wrong := got.check(ch.seen); wrong != "" {
 			return bug(wrong)
 		}
-		summary += strings.TrimRight(fmt.Sprintf("%-29s%5d%7d%6d%7d  %s", fmt.Sprintf("%d %s", i+1, ch.title),
-			got.requests, got.failed, got.logins, got.failedLogins, strings.Join(got.kinds, ", ")), " ") + "\n"
+		summary.WriteString(strings.TrimRight(fmt.Sprintf("%-29s%5d%7d%6d%7d  %s", fmt.Sprintf("%d %s", i+1, ch.title),
+			got.requests, got.failed, got.logins, got.failedLogins, strings.Join(got.kinds, ", ")), " ") + "\n")
 	}
 	stats := t.sim.Stats()
 	fmt.Fprintf(t, "%s\nLogins under way at the same time: at most %d. Requests that reached the Query\nService without a token: %d.\n",
-		summary, stats.LoginsAtOnce, stats.WithoutToken)
+		summary.String(), stats.LoginsAtOnce, stats.WithoutToken)
 	return nil
 }
 

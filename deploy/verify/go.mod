@@ -1,0 +1,3 @@
+module github.com/bearerd/bearerd/deploy/verify
+
+go 1.26.0

@@ -1,0 +1,286 @@
+package verify_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// monitored is what the tests of rules and dashboard look at: bearerds before
+// the simulator, and a Prometheus with our rules that scrapes them each second.
+// The instance "used" has met each kind of event, and goes on being used; "idle"
+// has let its token end; "refused" has a wrong password.
+type monitored struct {
+	prometheus string // URL
+	control    string // of the simulator
+	refused    string // admin listener
+}
+
+func monitor(t *testing.T) *monitored {
+	t.Helper()
+	prometheus, err := exec.LookPath("prometheus")
+	if err != nil {
+		lacking(t, "prometheus")
+	}
+	dir := t.TempDir()
+	build := exec.Command("go", "build", "-o", dir, "./cmd/bearerd", "./cmd/querysim")
+	build.Dir = "../.." // of bearerd's own go.mod
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+
+	sim := start(t, exec.Command(filepath.Join(dir, "querysim"), "-lifetime", "10s",
+		"-login-listen", "127.0.0.1:0", "-query-listen", "127.0.0.1:0", "-control-listen", "127.0.0.1:0"))
+	m := &monitored{control: sim.wait(`control: +(\S+)`)[1]}
+	sim.wait("BEARERD_PRESET=wxp") // those of vyopta are whole
+	env := regexp.MustCompile(`(?m)^BEARERD_\w+=.+$`).FindAllString(strings.Split(sim.text(), "BEARERD_PRESET=wxp")[0], -1)
+
+	var targets strings.Builder
+	serve := func(name string, more ...string) (data, admin string) {
+		cmd := exec.Command(filepath.Join(dir, "bearerd"))
+		cmd.Env = append(append([]string{"BEARERD_LISTEN=127.0.0.1:0", "BEARERD_ADMIN_LISTEN=127.0.0.1:0", "BEARERD_LOG_FORMAT=json"}, env...), more...)
+		at := start(t, cmd).wait(`"message":"serving".*"listen":\["([^"]+)"\].*"admin":\["([^"]+)"\]|"listen":\["([^"]+)"\].*"admin":\["([^"]+)"\].*"message":"serving"`)
+		data, admin = at[1]+at[3], at[2]+at[4]
+		fmt.Fprintf(&targets, "      - {targets: ['%s'], labels: {instance: %s}}\n", admin, name)
+		return "http://" + data, "http://" + admin
+	}
+	used, _ := serve("used")
+	serve("idle")
+	_, m.refused = serve("refused", "BEARERD_PASSWORD=wrong")
+
+	rules, err := filepath.Abs(rulesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "prometheus.yml")
+	text := "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: ['" + rules + "']\n" +
+		"scrape_configs:\n  - job_name: bearerd\n    static_configs:\n" + targets.String()
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := start(t, exec.Command(prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address=127.0.0.1:0")).wait(`msg="?Listening on"? address=(\S+)`)
+	m.prometheus = "http://" + at[1]
+
+	m.provoke(t, used)
+	return m
+}
+
+// provoke has each kind of event happen to a bearerd, and goes on with good
+// requests until the test ends. It begins when Prometheus has seen all at 0.
+func (m *monitored) provoke(t *testing.T, data string) {
+	t.Helper()
+	eventually(t, "Prometheus scrapes all", func() bool { return len(m.query(t, "up == 1")) == 3 })
+	const path = "/cpmm/api/v1/orgs/42/metrics/names"
+	get := func(path string, want int) {
+		t.Helper()
+		if got := status(t, http.MethodGet, data+path, "", nil); got != want {
+			t.Fatalf("GET %s: got %d, want %d", path, got, want)
+		}
+	}
+	fault := func(fault string) {
+		t.Helper()
+		form := url.Values{"query-fault": {fault}}
+		if got := status(t, http.MethodPost, m.control+"/faults", "", form); got != 200 {
+			t.Fatalf("fault %s: got %d, want 200", fault, got)
+		}
+	}
+	get(path, 200)
+	get("/nowhere", 404)
+	if got := status(t, http.MethodGet, data+path, "elsewhere.example", nil); got != 421 {
+		t.Fatalf("another Host: got %d, want 421", got)
+	}
+	if got := status(t, http.MethodPost, m.control+"/revoke", "", nil); got/100 != 2 {
+		t.Fatalf("revoke: got %d", got)
+	}
+	get(path, 200)
+	fault("status=500")
+	get(path, 500)
+	fault("reset")
+	get(path, 502)
+	fault("401-early")
+	get(path, 401)
+	fault("")
+
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for tick := time.NewTicker(200 * time.Millisecond); ; {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				if resp, err := http.Get(data + path); err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+				}
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-stopped })
+	eventually(t, "the idle one's token is over, and the other's has been renewed", func() bool {
+		return len(m.query(t, `instance:bearerd_token_remaining:seconds{instance="idle"} < 0`)) == 1 &&
+			len(m.query(t, `bearerd_token_generation{instance="used"} > 3`)) == 1
+	})
+}
+
+// sample is one of a query's result.
+type sample struct{ Metric map[string]string }
+
+// query asks Prometheus for what expr is now.
+func (m *monitored) query(t *testing.T, expr string) []sample {
+	t.Helper()
+	var data struct{ Result []sample }
+	if err := m.get("/api/v1/query?query="+url.QueryEscape(expr), &data); err != nil {
+		t.Fatalf("%s: %v", expr, err)
+	}
+	return data.Result
+}
+
+// get has Prometheus answer a GET.
+func (m *monitored) get(path string, data any) error {
+	resp, err := http.Get(m.prometheus + path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer := struct {
+		Error string
+		Data  any
+	}{Data: data}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", resp.Status, answer.Error)
+	}
+	return nil
+}
+
+// lost returns those of the expressions that have no result.
+func (m *monitored) lost(t *testing.T, exprs ...string) (lost []string) {
+	t.Helper()
+	for _, expr := range exprs {
+		if len(m.query(t, expr)) == 0 {
+			lost = append(lost, expr)
+		}
+	}
+	return lost
+}
+
+func status(t *testing.T, method, to, host string, form url.Values) int {
+	t.Helper()
+	req, err := http.NewRequest(method, to, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	req.Host = host
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// process is a program that runs until the test ends.
+type process struct {
+	t      *testing.T
+	ended  chan struct{}
+	mu     sync.Mutex // guards output
+	output strings.Builder
+}
+
+func start(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	p := &process{t: t, ended: make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		for lines := bufio.NewReader(r); ; {
+			line, err := lines.ReadString('\n')
+			p.mu.Lock()
+			p.output.WriteString(line)
+			p.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		<-p.ended
+		_ = r.Close()
+		if t.Failed() {
+			t.Logf("%s wrote:\n%.8000s", filepath.Base(cmd.Path), p.text())
+		}
+	})
+	return p
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+// wait waits until the output matches, and returns the match.
+func (p *process) wait(pattern string) (match []string) {
+	p.t.Helper()
+	re := regexp.MustCompile(pattern)
+	eventually(p.t, "output "+pattern, func() bool {
+		match = re.FindStringSubmatch(p.text())
+		return match != nil
+	})
+	return match
+}
+
+// eventually waits until ok says yes.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	const within = time.Minute
+	deadline := time.Now().Add(within)
+	for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
+		if ok() {
+			tick.Stop()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
+
+// lacking skips a test that this machine cannot run. Where CI=true each must
+// run, so that none is skipped for ever unseen.
+func lacking(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("CI=true, and this machine lacks %s (.ci/run packages gets it)", what)
+	}
+	t.Skipf("this machine lacks %s", what)
+}

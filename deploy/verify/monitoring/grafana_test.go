@@ -1,4 +1,4 @@
-package verify_test
+package monitoring_test
 
 import (
 	"bytes"
@@ -54,7 +54,7 @@ var chosen = source{"prometheus", "${datasource}"}
 
 func readDashboard(t *testing.T) (d dashboard, text []byte) {
 	t.Helper()
-	text, err := os.ReadFile("../grafana/bearerd.json")
+	text, err := os.ReadFile("../../grafana/bearerd.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package verify_test
+package monitoring_test
 
 import (
 	"bufio"
@@ -35,7 +35,7 @@ func monitor(t *testing.T) *monitored {
 	}
 	dir := t.TempDir()
 	build := exec.Command("go", "build", "-o", dir, "./cmd/bearerd", "./cmd/querysim")
-	build.Dir = "../.." // of bearerd's own go.mod
+	build.Dir = "../../.." // of bearerd's own go.mod
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}

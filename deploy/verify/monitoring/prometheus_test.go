@@ -1,4 +1,4 @@
-package verify_test
+package monitoring_test
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-const rulesFile = "../prometheus/rules.yml"
+const rulesFile = "../../prometheus/rules.yml"
 
 func promtool(t *testing.T, args ...string) (output string, err error) {
 	t.Helper()
@@ -28,7 +28,7 @@ func TestRules(t *testing.T) {
 	if out, err := promtool(t, "check", "rules", rulesFile); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, err := promtool(t, "test", "rules", "../prometheus/rules_test.yml"); err != nil {
+	if out, err := promtool(t, "test", "rules", "../../prometheus/rules_test.yml"); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -39,7 +39,7 @@ func TestWrongRulesFail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests, err := os.ReadFile("../prometheus/rules_test.yml")
+	tests, err := os.ReadFile("../../prometheus/rules_test.yml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -220,16 +220,23 @@ type request struct {
 // start runs bearerd before u, and waits until it serves.
 func (u *upstream) start(t *testing.T, env ...string) *process {
 	t.Helper()
+	return start(t, append([]string{
+		"BEARERD_PRESET=" + u.vendor.Name,
+		"BEARERD_TOKEN_URL=" + u.login.URL + u.vendor.LoginPath,
+		"BEARERD_UPSTREAM=" + u.server.URL,
+		"BEARERD_CLIENT_ID=" + u.vendor.ClientID, "BEARERD_CLIENT_SECRET=" + u.vendor.ClientSecret,
+	}, env...)...)
+}
+
+// start runs bearerd, and waits until it serves.
+func start(t *testing.T, env ...string) *process {
+	t.Helper()
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(file)
 	cmd.Env = append([]string{ // os/exec keeps the last of each name
-		"BEARERD_PRESET=" + u.vendor.Name,
-		"BEARERD_TOKEN_URL=" + u.login.URL + u.vendor.LoginPath,
-		"BEARERD_UPSTREAM=" + u.server.URL,
-		"BEARERD_CLIENT_ID=" + u.vendor.ClientID, "BEARERD_CLIENT_SECRET=" + u.vendor.ClientSecret,
 		"BEARERD_LISTEN=localhost:0", "BEARERD_ADMIN_LISTEN=off", "BEARERD_LOG_FORMAT=json",
 	}, env...)
 	stderr, err := cmd.StderrPipe()

@@ -2,8 +2,6 @@ package interop_test
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -44,44 +42,6 @@ var (
 	bothGrants = []string{"password", "client_credentials"}
 	bothAuths  = []string{"body", "basic"}
 )
-
-// echo answers with the body.
-func echo(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return
-	}
-	_, _ = w.Write(body)
-}
-
-// fetch makes a request, and returns the answer with its body, which it wants
-// whole.
-func fetch(t *testing.T, method, url string, body io.Reader) (*http.Response, string) {
-	t.Helper()
-	req, err := http.NewRequest(method, url, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Errorf("%s %s: %v", method, url, err)
-		return &http.Response{}, ""
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Errorf("%s %s: %v, after %d bytes", method, url, err, len(got))
-	}
-	return resp, string(got)
-}
-
-// wantEcho posts text, and expects it back.
-func wantEcho(t *testing.T, url, text string) {
-	t.Helper()
-	if resp, got := fetch(t, "POST", url, strings.NewReader(text)); resp.StatusCode != 200 || got != text {
-		t.Errorf("POST %s: got %d and %.80q, want 200 and %.80q", url, resp.StatusCode, got, text)
-	}
-}
 
 // Renewed while requests go on, a token's end is nothing that they see.
 func TestLoginServerRenewal(t *testing.T) {

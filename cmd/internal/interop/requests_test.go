@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // echo answers with the body.
@@ -16,6 +17,9 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
+// patience is more than any request needs.
+const patience = 30 * time.Second
+
 // fetch makes a request, and returns the answer with its body, which it wants
 // whole.
 func fetch(t *testing.T, method, url string, body io.Reader) (*http.Response, string) {
@@ -24,7 +28,7 @@ func fetch(t *testing.T, method, url string, body io.Reader) (*http.Response, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Client{Timeout: patience}).Do(req)
 	if err != nil {
 		t.Errorf("%s %s: %v", method, url, err)
 		return &http.Response{}, ""
@@ -58,16 +62,19 @@ type upload struct {
 // unsized hides a reader's length.
 type unsized struct{ io.Reader }
 
+func (u upload) reader(text string) io.Reader {
+	if u.chunked {
+		return unsized{strings.NewReader(text)}
+	}
+	return strings.NewReader(text)
+}
+
 // wantReplay posts text as a body of that kind, where upstream has revoked the
 // token: the answer is the echo, or else, where that is allowed, the 401 of a
 // body that is gone.
 func wantReplay(t *testing.T, url string, kind upload, text string, always bool) {
 	t.Helper()
-	var body io.Reader = strings.NewReader(text)
-	if kind.chunked {
-		body = unsized{body}
-	}
-	resp, got := fetch(t, "POST", url, body)
+	resp, got := fetch(t, "POST", url, kind.reader(text))
 	gone := strings.Contains(resp.Header.Get("Proxy-Status"), "reauthenticated_not_replayed")
 	switch {
 	case resp.StatusCode == 200 && got == text:

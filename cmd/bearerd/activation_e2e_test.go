@@ -3,12 +3,17 @@
 package main
 
 import (
+	"context"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -194,3 +199,57 @@ func TestSocketActivationRefused(t *testing.T) {
 type fileOf struct{ path string }
 
 func (f fileOf) File() (*os.File, error) { return os.Open(f.path) }
+
+// A second instance takes over the port while clients go on: none of their
+// requests fails, be it on a new connection or on one that has served before.
+func TestHandOver(t *testing.T) {
+	data := listenOn(t, "tcp", "127.0.0.1:0")
+	w := newWorld(t, querysim.Options{}, http.HandlerFunc(digest))
+	start := func() *process {
+		cmd := w.activated(t, "data", []filer{data.(filer)}, "BEARERD_ADMIN_LISTEN=localhost:0", "BEARERD_ACCESS_LOG=off", "BEARERD_DRAIN_DELAY=1s")
+		return w.startProgram(t, cmd, cmd.Env...)
+	}
+	current := start()
+
+	ctx, stop := context.WithCancel(t.Context())
+	var (
+		wg   sync.WaitGroup
+		sent atomic.Int64
+	)
+	for n := range 16 {
+		wg.Go(func() {
+			c := &http.Client{Transport: &http.Transport{DisableKeepAlives: n%2 == 0}}
+			defer c.CloseIdleConnections()
+			for ctx.Err() == nil {
+				// net/http cannot send such a body again by itself.
+				body := io.MultiReader(strings.NewReader("a body"))
+				resp, err := c.Post("http://"+data.Addr().String()+"/", "text/plain", body)
+				if err != nil {
+					t.Errorf("after %d requests: %v", sent.Load(), err)
+					return
+				}
+				text, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if want := digestReader(strings.NewReader("a body")); resp.StatusCode != 200 || string(text) != want || err != nil {
+					t.Errorf("got %d %q, %v, want 200 %s", resp.StatusCode, text, err, want)
+					return
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	for range 5 {
+		next := start()
+		eventually(t, 10*time.Second, "the second is ready", func() bool {
+			status, _ := getAs(t, "GET", next.admin, "/readyz", "localhost")
+			return status == 200
+		})
+		if code := current.stop(syscall.SIGTERM, 20*time.Second); code != 0 {
+			t.Errorf("exit code %d, want 0", code)
+		}
+		current = next
+	}
+	stop()
+	wg.Wait()
+	t.Logf("%d requests", sent.Load())
+}

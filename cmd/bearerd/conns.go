@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // running counts what runs. Unlike a WaitGroup it may be begun and waited for
@@ -39,43 +40,56 @@ func (r *running) wait(ctx context.Context) {
 	}
 }
 
-// connSet holds connections that have sent nothing yet: net/http's Shutdown
-// takes them for busy for their first 5 s (server.go, closeIdleConns).
-type connSet struct {
-	n atomic.Int64 // of conns; read without the lock, as net/http calls observe twice a request
+// firstRequest is how long a new connection may take to send its first request
+// once bearerd stops. That of a client who has just connected is on its way, and
+// to close the connection would fail it.
+const firstRequest = time.Second
 
-	mu     sync.Mutex // guards all below
-	conns  map[net.Conn]bool
-	closed bool
+// connSet holds connections that have sent nothing yet. Once net/http's Shutdown
+// has begun, it drops what they send and waits 5 s for those that send nothing
+// (server.go, serve and closeIdleConns). Make it with newConnSet.
+type connSet struct {
+	silent *running // as many as conns; its count is read without the lock, as net/http calls observe twice a request
+
+	mu    sync.Mutex             // guards conns
+	conns map[net.Conn]time.Time // since when
+}
+
+func newConnSet() *connSet {
+	return &connSet{silent: newRunning(), conns: make(map[net.Conn]time.Time)}
 }
 
 func (c *connSet) observe(conn net.Conn, state http.ConnState) {
-	if state != http.StateNew && c.n.Load() == 0 {
+	if state != http.StateNew && c.silent.n.Load() == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case state != http.StateNew:
+	if state == http.StateNew {
+		c.conns[conn] = time.Now()
+		c.silent.begin()
+	} else if _, ok := c.conns[conn]; ok {
 		delete(c.conns, conn)
-	case c.closed:
-		_ = conn.Close()
-	default:
-		if c.conns == nil {
-			c.conns = make(map[net.Conn]bool)
-		}
-		c.conns[conn] = true
+		c.silent.end()
 	}
-	c.n.Store(int64(len(c.conns)))
 }
 
-func (c *connSet) close() {
+// settle waits until each connection has sent a request or has had its time,
+// and is closed. No further connection may come. It returns early when ctx ends.
+func (c *connSet) settle(ctx context.Context) {
+	c.mu.Lock()
+	for conn, since := range c.conns {
+		timer := time.AfterFunc(time.Until(since.Add(firstRequest)), func() { c.closeSilent(conn) })
+		defer timer.Stop()
+	}
+	c.mu.Unlock()
+	c.silent.wait(ctx)
+}
+
+func (c *connSet) closeSilent(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closed = true
-	for conn := range c.conns {
+	if _, ok := c.conns[conn]; ok {
 		_ = conn.Close()
 	}
-	clear(c.conns)
-	c.n.Store(0)
 }

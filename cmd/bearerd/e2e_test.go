@@ -292,6 +292,11 @@ func TestDrainDelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectDraining(t, p)
+	if resp, err := c.Get(p.url + "/"); err != nil {
+		t.Error(err)
+	} else if _ = resp.Body.Close(); !resp.Close {
+		t.Error("an answer within DRAIN_DELAY keeps the connection, want its client sent away")
+	}
 	close(release)
 	if err := <-slow; err != nil {
 		t.Errorf("a request that was under way: %v", err)

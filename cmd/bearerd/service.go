@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,7 +34,8 @@ type service struct {
 
 	data           *http.Server
 	dataListeners  []net.Listener
-	newConns       connSet
+	newConns       *connSet
+	accepting      sync.WaitGroup                   // goroutines that accept connections of data
 	requests       *running                         // handlers of data
 	header         atomic.Pointer[proxy.HeaderRule] // that callers must send
 	endRequests    func()                           // cancels them all
@@ -54,7 +56,7 @@ type observers struct {
 // is an error here. It starts nothing.
 func newService(cfg Config, log logs, o observers, in inherited) (*service, error) {
 	s := &service{
-		cfg: cfg, log: log, requests: newRunning(),
+		cfg: cfg, log: log, requests: newRunning(), newConns: newConnSet(),
 		started: time.Now(), registry: prometheus.NewRegistry(), quit: make(chan struct{}, 1),
 	}
 	err := s.readHeader()
@@ -113,7 +115,6 @@ func newService(cfg Config, log logs, o observers, in inherited) (*service, erro
 	s.endRequests = func() { end(errStopping) }
 	s.data.BaseContext = func(net.Listener) context.Context { return base }
 	s.data.ConnState = s.newConns.observe
-	s.data.RegisterOnShutdown(s.newConns.close)
 	answers := admin{
 		status:   s.manager.Status,
 		stopping: s.stopping.Load,
@@ -149,11 +150,16 @@ func newServer(handler http.Handler, logger zerolog.Logger, name string) *http.S
 }
 
 // counted keeps account of the handlers that run: Shutdown does not wait for
-// those of upgraded connections.
+// those of upgraded connections. It also sends clients away during DRAIN_DELAY:
+// whoever uses a connection until Shutdown closes it may have a request on its
+// way.
 func (s *service) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.begin()
 		defer s.requests.end()
+		if s.stopping.Load() && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close")
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -168,15 +174,14 @@ var (
 // It returns nil after a clean stop.
 func (s *service) run(signals <-chan os.Signal) error {
 	failed := make(chan error, len(s.dataListeners)+len(s.adminListeners))
-	serve := func(server *http.Server, listeners []net.Listener) {
-		for _, l := range listeners {
-			go func() { failed <- server.Serve(l) }() // ends with the server
-		}
-	}
 	// Clients may connect before there is a token: they wait for the first
 	// login.
-	serve(s.admin, s.adminListeners)
-	serve(s.data, s.dataListeners)
+	for _, l := range s.adminListeners {
+		go func() { failed <- s.admin.Serve(l) }() // ends with the server
+	}
+	for _, l := range s.dataListeners {
+		s.accepting.Go(func() { failed <- s.data.Serve(l) })
+	}
 	s.manager.Start()
 
 	// All that may wait, for requests or for a reader of the log, is done
@@ -258,6 +263,9 @@ func (s *service) drain() {
 	<-time.After(s.cfg.DrainDelay)
 	grace, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownGrace)
 	defer cancel()
+	closeAll(s.dataListeners)
+	s.accepting.Wait()
+	s.newConns.settle(grace)
 	_ = s.data.Shutdown(grace) // an error means that something is left
 	s.requests.wait(grace)
 }

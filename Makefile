@@ -1,4 +1,4 @@
-.PHONY: build release test race lint fuzz bench readme ci
+.PHONY: build release test race lint fuzz bench badday readme ci
 
 build: ## bearerd and querysim, in this folder
 	go build ./cmd/bearerd
@@ -16,6 +16,9 @@ ci: ## all steps
 bench: ## the figures of the README
 	go test -run '^$$' -bench 'Token|TimeNow' ./tokens
 	go test -run '^$$' -bench 'CPUPerRequest|Start' -benchtime 8x ./cmd/bearerd
+
+badday: ## an hour of trouble in ten minutes; the report and its picture go to dist
+	go run ./cmd/internal/badday
 
 readme: ## writes the generated settings table
 	go test ./cmd/bearerd -run TestREADMESettingsTable -update

@@ -27,6 +27,9 @@ func report(d *day, v verdict) string {
 	line("a stream ends with the day, or before it with upstream or a process of bearerd")
 	line("longest silence of a stream that ticks every %v: %v; slowest poll that succeeded: %v; the machine stalled for %v at most",
 		tick, d.load.silence.Round(time.Millisecond), d.load.slowest.Round(time.Millisecond), d.lag.Round(time.Millisecond))
+	if d.lag > time.Second {
+		line("such a stall is forgiven wherever it may have been: a machine with more to spare tells more")
+	}
 	line("")
 
 	put("failures while a good token was held, or could be had, and upstream was up", fmt.Sprint(len(v.blamed)))

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/bearerd/bearerd/cmd/internal/querysim"
+)
+
+// BenchmarkMemory tells the peak of resident memory with many requests under
+// way at once, for the limits in deploy/kubernetes.
+func BenchmarkMemory(b *testing.B) {
+	for _, load := range []struct {
+		name     string
+		requests int // at once, all held by upstream until each has come
+		body     int // bytes of each
+	}{
+		{"64", 64, 0},
+		{"512x1MiB", 512, 1 << 20},
+		{"4096x1MiB", 4096, 1 << 20},
+	} {
+		b.Run(load.name, func(b *testing.B) {
+			var peak int
+			for b.Loop() {
+				come := make(chan struct{}, load.requests)
+				release := make(chan struct{})
+				w := newWorld(b, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					come <- struct{}{}
+					<-release
+					digest(rw, r)
+				}))
+				p := w.start(b, append(w.env("vyopta"), "BEARERD_LOG_LEVEL=info")...)
+				c := newClient(b)
+				body := bytes.Repeat([]byte("x"), load.body)
+				go func() {
+					for range load.requests {
+						<-come
+					}
+					close(release)
+				}()
+				err := many(load.requests, func(int) error {
+					resp, err := c.Post(p.url+namesPath, "text/plain", bytes.NewReader(body))
+					if err != nil {
+						return err
+					}
+					if resp.StatusCode != http.StatusOK {
+						err = fmt.Errorf("got %s", resp.Status)
+					}
+					return errors.Join(err, resp.Body.Close())
+				})
+				if err != nil {
+					b.Fatal(firstLines(err))
+				}
+				peak = max(peak, p.memory("VmHWM"))
+			}
+			b.ReportMetric(float64(peak)/1024, "peak-MiB")
+		})
+	}
+}

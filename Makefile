@@ -1,4 +1,4 @@
-.PHONY: build release test race lint fuzz bench badday readme ci
+.PHONY: build release test race lint fuzz probes bench badday readme ci
 
 build: ## bearerd and querysim, in this folder
 	go build ./cmd/bearerd
@@ -12,6 +12,9 @@ test race lint fuzz: ## a step of .ci/run; fuzz takes FUZZTIME=10m and the like
 
 ci: ## all steps
 	.ci/run
+
+probes: ## the Kubernetes manifests' probes through five minutes of a wrong password; as root on Linux
+	CI=true go -C deploy/verify test -count=1 -v -timeout 20m -parallel 8 ./kubernetes -args -probes-for 5m
 
 bench: ## the figures of the README
 	go test -run '^$$' -bench 'Token|TimeNow' ./tokens

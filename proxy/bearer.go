@@ -135,6 +135,9 @@ func discard(resp *http.Response) {
 // may quote upstream: neither is shown to anybody.
 func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	ex := w.(*exchange)
+	if ex.tunnel != nil {
+		_ = ex.tunnel.Close() // ReverseProxy leaves it open where it does not switch
+	}
 	own, isOwn := errors.AsType[*Error](err)
 	if r.Context().Err() != nil {
 		ex.body.stop()

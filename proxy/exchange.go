@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -60,7 +61,8 @@ type exchange struct {
 	upload   *upload // nil: no body
 	route    uint64  // see budget
 	target   *url.URL
-	left     bool // the client went away with its body half sent
+	tunnel   io.Closer // upstream's end of an upgrade, or nil
+	left     bool      // the client went away with its body half sent
 	// connected tells a time-out of the response header from one of the dial
 	// or the TLS handshake: both report Timeout().
 	connected atomic.Bool

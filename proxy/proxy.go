@@ -255,6 +255,9 @@ func (h *Handler) modifyResponse(resp *http.Response) error {
 	if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
 		return errNoStatus
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		exchangeOf(resp.Request.Context()).tunnel = resp.Body
+	}
 	for _, fields := range []http.Header{resp.Header, resp.Trailer} {
 		for name := range fields {
 			if h.drops(name) {

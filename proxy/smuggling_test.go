@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bearerd/bearerd/proxy"
 )
 
 // get is a GET's head with these fields after Host.
@@ -391,6 +393,27 @@ func judgeAnswers(t *testing.T, got []message) {
 		}
 		if strings.Contains(fmt.Sprint(m), bearer(1)) {
 			t.Errorf("got the token: %.1000q", fmt.Sprint(m))
+		}
+	}
+}
+
+// ReverseProxy forgets the connection of a switch that it does not make: each
+// would stay open for as long as upstream likes.
+func TestThreatUnaskedSwitchEndsItsConnection(t *testing.T) {
+	for _, fields := range []string{"Connection: Upgrade\r\nUpgrade: h2c\r\n", "Upgrade: websocket\r\n", ""} {
+		closed := make(chan struct{}, 2)
+		u := listen(t, func(_ int, c *wire) {
+			c.head()
+			c.send(t, "HTTP/1.1 101 Switching Protocols\r\n"+fields+"\r\n")
+			if _, more := c.head(); !more {
+				closed <- struct{}{}
+			}
+		})
+		d := start(t, proxy.Options{Upstream: u, AllowUpgrade: true})
+		for _, asked := range []string{"X: y", "Connection: Upgrade\r\nUpgrade: websocket"} {
+			resp, _ := d.get(t, "/", asked)
+			same(t, "status", resp.StatusCode, 502)
+			within(t, "the end of upstream's connection", patience, closed)
 		}
 	}
 }

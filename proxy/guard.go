@@ -158,6 +158,7 @@ func upgrades(h http.Header) bool { return len(h["Upgrade"]) > 0 }
 // send it with every first request. It must never reach upstream: behind a
 // proxy it is a known way to smuggle requests past it.
 func dropH2C(h http.Header) {
+	delete(h, "Http2-Settings") // without an offer too: it is of one connection
 	offers := h["Upgrade"]
 	if len(offers) == 0 {
 		return
@@ -168,7 +169,6 @@ func dropH2C(h http.Header) {
 			others = append(others, offer)
 		}
 	}
-	delete(h, "Http2-Settings")
 	delete(h, "Upgrade")
 	if others != nil {
 		h.Set("Upgrade", strings.Join(others, ", "))

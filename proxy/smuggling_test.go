@@ -206,6 +206,7 @@ var attacks = []attack{
 	{"TE without trailers", get("/a", "TE: gzip"), "200 200: GET /a; GET /end"},
 	{"Upgrade to h2c with a body", get("/a", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA") + "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + smuggled, "200 400: GET /a"},
 	{"Upgrade to h2c with a length", post("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA", "Content-Length: 3") + "abc", `200 200: POST /a and "abc"; GET /end`},
+	{"HTTP2-Settings without an Upgrade", get("/a", "HTTP2-Settings: AA"), "200 200: GET /a; GET /end"},
 	{"Upgrade to WebSocket with a request", get("/a", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 777") + smuggled, "400"},
 	{"cookies and forwarding fields", get("/a", "Cookie: a=b", "X-Forwarded-For: 1.2.3.4", "X-Real-IP: 1.2.3.4", "X-Original-URL: /admin", "X-Rewrite-URL: /admin"), "200 200: GET /a; GET /end"},
 	{"X-HTTP-Method-Override", get("/a", "X-HTTP-Method-Override: DELETE"), "200 200: GET /a; GET /end"},

@@ -175,6 +175,19 @@ func TestResponseTrailers(t *testing.T) {
 	}
 }
 
+// A client that takes trailers for fields would find another length, or another
+// connection, behind the answer.
+func TestThreatTrailersThatFrame(t *testing.T) {
+	u := listen(t, func(_ int, c *wire) {
+		c.head()
+		c.send(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 50\r\ntransfer-encoding: chunked\r\n"+
+			"Connection: close\r\nKeep-Alive: x\r\nUpgrade: h2c\r\nTrailer: X\r\nHost: evil.example\r\nWWW-Authenticate: Basic\r\nX-T: 1\r\n\r\n")
+	})
+	resp, body := start(t, proxy.Options{Upstream: u}).get(t, "/", "TE: trailers")
+	same(t, "body", body, "abc")
+	same(t, "trailer", fmt.Sprint(resp.Trailer), "map[X-T:[1]]")
+}
+
 // What is dropped from an answer's header is dropped from its trailer too.
 func TestThreatCORSFromUpstreamsTrailer(t *testing.T) {
 	for _, announced := range []string{"", "Trailer: Access-Control-Allow-Origin, Set-Cookie, X-T\r\n", "Trailer: X-T\r\n"} {

@@ -203,7 +203,7 @@ func (h *Handler) forward(ex *exchange, r *http.Request) {
 	h.reverse.ServeHTTP(ex, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex)))
 	// Trailers that upstream did not announce are known only now.
 	for name := range ex.Header() {
-		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && h.drops(trailer) {
+		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && (h.drops(trailer) || neverTrailer(trailer)) {
 			delete(ex.Header(), name)
 		}
 	}
@@ -281,6 +281,19 @@ func (h *Handler) drops(name string) bool {
 		return !h.opt.ForwardCookies
 	}
 	return strings.HasPrefix(name, "Access-Control-") // who may read is not upstream's to say here
+}
+
+// neverTrailer reports whether a field means something else, or harm, behind a
+// body (RFC 9110, 6.5.1). Of those that upstream announces, net/http itself lets
+// none of these pass.
+func neverTrailer(name string) bool {
+	switch name {
+	case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Authorization", "Proxy-Authenticate", "Proxy-Authorization", "Www-Authenticate",
+		"Cache-Control", "Content-Encoding", "Content-Range", "Content-Type", "Expect", "Location", "Max-Forwards", "Pragma", "Range":
+		return true
+	}
+	return false
 }
 
 // errNoStatus is for an answer such as 099, which net/http would panic at.

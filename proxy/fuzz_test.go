@@ -1,10 +1,14 @@
 package proxy_test
 
 import (
+	"bufio"
+	"bytes"
+	"fmt"
 	"io"
-	"net"
+	"math"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,97 +54,190 @@ func decode(s string) string {
 	return b.String()
 }
 
-// FuzzTarget writes any request line and fields to a real server. Whatever
-// they are: what goes upstream goes to its host, below its prefix, with one
-// token, and no more often than the handler was asked.
-func FuzzTarget(f *testing.F) {
-	for _, target := range append(oddTargets, traversal...) {
-		f.Add("GET", target, "X: y", "")
-	}
-	for _, c := range [][4]string{
-		{"GET", "http://evil.example/x", "Authorization: a", ""},
-		{"GET", "x:http://other/steal", "Connection: Authorization, Host", ""},
-		{"CONNECT", "evil.example:443", "", ""},
-		{"OPTIONS", "*", "", ""},
-		{"POST", "/a", "Content-Length: 3", "abc"},
-		{"POST", "/a", "Content-Length: 0003\r\nContent-Length: 3", "abc"},
-		{"POST", "/a", "Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n"},
-		{"POST", "/a", "Transfer-Encoding: chunked\r\nContent-Length: 3", "3\r\nabc\r\n0\r\nAuthorization: b\r\n\r\n"},
-		{"POST", "/a", "Transfer-Encoding: xchunked", "0\r\n\r\n"},
-		{"POST", "/a", "Transfer-Encoding : chunked", "0\r\n\r\n"},
-		{"POST", "/a", "Expect: 100-continue\r\nContent-Length: 3", "abc"},
-		{"GET", "/a", "Host: evil.example", ""},
-		{"GET", "/a", "Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AA", "GET /b HTTP/1.1\r\nHost: localhost\r\n\r\n"},
-		{"GET", "/a", "X_Authorization: 1\r\nauthorization: 2\r\nX-Forwarded-For: 3", ""},
-		{"GET", "/a HTTP/1.1\r\nHost: localhost\r\n\r\nGET /../b", "", ""},
-	} {
-		f.Add(c[0], c[1], c[2], c[3])
-	}
+// settings are those of the arenas of FuzzRawRequest and FuzzRequest.
+var settings = []setting{
+	{prefix: "/base"},
+	{},
+	{
+		hosts: []string{"proxy.example"}, origins: []string{"http://localhost:3000"}, methods: []string{"GET", "HEAD", "POST", "OPTIONS"},
+		paths: []string{"/a", "/end"}, header: proxy.HeaderRule{Name: "X-Key", Value: "k3y"},
+	},
+	{prefix: "/base", paths: []string{"/api"}},
+	{prefix: "/base", good: 2}, // each request is replayed
+	{good: math.MaxUint64},     // … and refused again
+}
 
-	var up recorder
-	u := listen(f, up.serve)
-	d := prepare(f, proxy.Options{Upstream: parse(f, u.String()+"/base"), ReplayBuffer: 1000, BodyIdle: 20 * time.Millisecond})
-	d.Config.IdleTimeout = 20 * time.Millisecond // a body may take in all that follows
-	d.serve(f)
-	f.Fuzz(func(t *testing.T, method, target, fields, body string) {
-		up.mu.Lock()
-		up.heads, up.sent = nil, nil
-		up.mu.Unlock()
-		d.mu.Lock()
-		d.ended = nil
-		d.mu.Unlock()
-		w := d.dial(t)
-		defer w.Close()
-		if fields != "" {
-			fields += "\r\n"
+// arenas returns one for each of settings.
+func arenas(t testing.TB) []*arena {
+	var all []*arena
+	for _, s := range settings {
+		all = append(all, newArena(t, s, 20*time.Millisecond))
+	}
+	return all
+}
+
+// attack plays raw and what ends the connection behind it: whatever raw has begun
+// is ended by the empty lines, or they are no request.
+func (a *arena) attack(t testing.TB, raw string) {
+	t.Helper()
+	a.judge(t, a.play(t, raw+"\r\n\r\n"+end))
+}
+
+// FuzzRawRequest writes any bytes to a server like bearerd's, in each of
+// settings. arena.judge says what must hold of what goes upstream and of what
+// comes back.
+func FuzzRawRequest(f *testing.F) {
+	for i, c := range attacks {
+		if len(c.raw) < 1<<12 { // the larger ones cost too much; TestThreatRequestSmuggling has them
+			f.Add(uint8(i%len(settings)), []byte(c.raw))
 		}
-		// What follows ends whatever head was begun, and the connection.
-		_, _ = io.WriteString(w, method+" "+target+" HTTP/1.1\r\nHost: localhost\r\n"+fields+"\r\n"+body+
-			"\r\n\r\nGET /end HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-		if _, err := io.Copy(io.Discard, w.in); err != nil {
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
-				t.Fatalf("the connection did not end")
+	}
+	all := arenas(f)
+	f.Fuzz(func(t *testing.T, which uint8, raw []byte) {
+		all[int(which)%len(all)].attack(t, string(raw))
+	})
+}
+
+// hazards are the fields of all attacks, and what browsers say of web pages.
+var hazards = func() []string {
+	all := []string{
+		"X-Key: k3y", "X-Key: ", "x_key: k3y", "Connection: X-Key", "Connection: close", "Connection: Host, Origin, Sec-Fetch-Site",
+		"Origin: http://localhost:3000", "Origin: http://LOCALHOST:3000", "Origin: http://localhost:3000, null", "Origin: http://localhost",
+		"Origin: null", "Origin:", "Origin: https://evil.example", "Origin: http://proxy.example", "Access-Control-Request-Method: POST",
+		"Sec-Fetch-Site: none", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: same-site", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site:",
+		"Idempotency-Key: 1", "User-Agent:", "Accept-Encoding: br",
+	}
+	for _, c := range attacks {
+		if len(c.raw) > 1000 {
+			continue
+		}
+		for line := range strings.SplitSeq(c.raw, "\r\n") {
+			if strings.Contains(line, ":") && !strings.Contains(line, " HTTP/") && !slices.Contains(all, line) {
+				all = append(all, line)
 			}
 		}
-		d.mu.Lock()
-		asked := len(d.ended)
-		d.mu.Unlock()
-		heads := up.all()
-		if len(heads) > asked {
-			t.Errorf("got %d requests upstream, want no more than the handler's %d", len(heads), asked)
+	}
+	return all
+}()
+
+// FuzzRequest writes requests that are made of hazards: picks are indexes of
+// fields, and more is one more. arena.judge has the invariants.
+func FuzzRequest(f *testing.F) {
+	if len(hazards) > 256 {
+		f.Fatal("a byte no longer picks any of the hazards")
+	}
+	const prefixed, bare, guarded, below, replayed = 0, 1, 2, 3, 4
+	for _, target := range slices.Concat(oddTargets, traversal, []string{"http://localhost/a", "x:http://other/steal", "*", "", "/api/a?x=/../"}) {
+		f.Add(uint8(prefixed), "GET", target, "localhost", []byte{}, "", "")
+		f.Add(uint8(below), "GET", target, "localhost", []byte{}, "", "")
+	}
+	for _, target := range []string{"/a/b", "/ab", "/a/%2e%2e/b", "/A"} {
+		f.Add(uint8(guarded), "GET", target, "localhost", []byte{0}, "", "")
+	}
+	for _, host := range []string{
+		"LOCALHOST.:80", "127.0.0.1", "[::1]:1", "host.docker.internal", "proxy.example:8080", "127.0.0.2", "0.0.0.0", "[::]", "", ":80", "2130706433",
+		"localhost.evil.example", "localhost:80:80", "localhost@evil.example", "localhost\r\nHost: evil.example", "[::1", "::1", "localhost, evil.example",
+	} {
+		f.Add(uint8(bare), "GET", "/a", host, []byte{}, "", "")
+		f.Add(uint8(guarded), "GET", "/a", host, []byte{0}, "", "")
+	}
+	for _, method := range []string{"HEAD", "OPTIONS", "CONNECT", "TRACE", "PATCH", "get"} {
+		f.Add(uint8(bare), method, "/a", "localhost", []byte{}, "", "")
+		f.Add(uint8(guarded), method, "/a", "localhost", []byte{0}, "Origin: http://localhost:3000\r\nAccess-Control-Request-Method: PUT", "")
+	}
+	for pick, hazard := range hazards {
+		which, picks := pick%len(settings), []byte{byte(pick)}
+		if strings.Contains(hazard, "Origin") || strings.Contains(hazard, "Sec-Fetch") || strings.Contains(hazard, "ey: ") {
+			which, picks = guarded, []byte{0, byte(pick)}
 		}
-		for _, h := range heads {
-			if got := h.values("Host"); len(got) != 1 || got[0] != u.Host {
-				t.Errorf("got Host %q, want %q", got, u.Host)
+		f.Add(uint8(which), "POST", "/a", "localhost", picks, "Content-Length: 3", "abc")
+		if strings.Contains(hazard, "hunked") {
+			f.Add(uint8(which), "POST", "/a", "localhost", picks, "", "3\r\nabc\r\n0\r\n\r\n")
+		}
+	}
+	for _, which := range []uint8{prefixed, replayed} {
+		f.Add(which, "POST", "/a", "localhost", []byte{}, "Expect: 100-continue\r\nContent-Length: 2000", strings.Repeat("a", 2000))
+		f.Add(which, "PUT", "/a", "localhost", []byte{}, "Transfer-Encoding: chunked", "7d0\r\n"+strings.Repeat("a", 2000)+"\r\n0\r\n\r\n")
+	}
+	all := arenas(f)
+	f.Fuzz(func(t *testing.T, which uint8, method, target, host string, picks []byte, more, body string) {
+		fields := []string{"Host: " + host}
+		for _, pick := range picks[:min(len(picks), 16)] {
+			fields = append(fields, hazards[int(pick)%len(hazards)])
+		}
+		if more != "" {
+			fields = append(fields, more)
+		}
+		all[int(which)%len(all)].attack(t, method+" "+target+" HTTP/1.1\r\n"+strings.Join(fields, "\r\n")+"\r\n\r\n"+body)
+	})
+}
+
+// FuzzReply has upstream answer with any bytes. Besides what arena.judge says of
+// answers: one that can be read in one way only comes with its status and its
+// body, one that is cut short upstream is cut short, and then the next request on
+// the connection gets its own answer. (Bytes behind an answer are another's:
+// net/http may have sent the next request by then, and takes them for its answer.)
+func FuzzReply(f *testing.F) {
+	const listed = "http://localhost:3000"
+	asks := []string{post("Content-Length: 3") + "abc", get("/a"), get("/a", "Origin: "+listed, "TE: trailers"), "HEAD /a HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"GET /a HTTP/1.0\r\nHost: localhost\r\n\r\n", post("Transfer-Encoding: chunked") + "3\r\nabc\r\n0\r\n\r\n"}
+	for _, c := range replyAttacks {
+		if len(c.reply) > 1<<16 {
+			continue // TestThreatUpstreamAnswers has it
+		}
+		for i := range asks {
+			f.Add(uint8(i), i%2 == 0, []byte(c.reply))
+		}
+	}
+	a := newArena(f, setting{origins: []string{listed}}, 500*time.Millisecond)
+	f.Fuzz(func(t *testing.T, which uint8, early bool, reply []byte) {
+		if strings.Contains(string(reply), "Bearer t") {
+			t.Skip() // for judge it would be the token
+		}
+		a.reply, a.early = string(reply), early
+		got := a.play(t, asks[int(which)%len(asks)]+end)
+		a.judge(t, got)
+		v := a.visits[0]
+		want, plain := plainly(reply, v.Method)
+		if len(got) == 0 {
+			if plain && want.whole || v.exchange.Outcome != proxy.Aborted {
+				t.Fatalf("got no answer, want %.200q", fmt.Sprint(want))
 			}
-			if got := h.values("Authorization"); len(got) != 1 || got[0] != bearer(1) {
-				t.Errorf("got Authorization %q, want %q", got, bearer(1))
-			}
-			for _, name := range []string{"Proxy-Authorization", "Cookie", "X-Forwarded-For", "Forwarded", "Trailer", "Http2-Settings", "Upgrade"} {
-				if got := h.values(name); got != nil {
-					t.Errorf("got %s %q, want none", name, got)
-				}
-			}
-			if len(h.values("Content-Length"))+len(h.values("Transfer-Encoding")) > 1 {
-				t.Errorf("got two lengths: %q", h.fields)
-			}
-			for _, field := range h.fields {
-				if name, _, _ := strings.Cut(field, ":"); strings.Contains(name, "_") {
-					t.Errorf("got the field %q, want no underscore", field)
-				}
-			}
-			parts := strings.Split(h.line, " ")
-			if len(parts) != 3 || parts[2] != "HTTP/1.1" || parts[0] == "CONNECT" || parts[0] == "TRACE" {
-				t.Fatalf("got the line %q", h.line)
-			}
-			p, _, _ := strings.Cut(parts[1], "?")
-			for _, r := range readings(p) {
-				if r != "/base" && !strings.HasPrefix(r, "/base/") {
-					t.Errorf("got the path %q, which may be read as %q", p, r)
-				}
-			}
+			return
+		}
+		first := got[0]
+		if !plain || v.exchange.Error != "" {
+			return
+		}
+		same(t, "status", first.status(), want.status())
+		same(t, "whole", first.whole, want.whole)
+		if !strings.HasPrefix(want.body, first.body) || first.whole && first.body != want.body {
+			t.Errorf("got the body %.200q, want %.200q", first.body, want.body)
+		}
+		switch {
+		case len(got) > 1:
+			same(t, "the next answer", got[1].status()+got[1].body, "200ok")
+		case first.whole && v.ProtoAtLeast(1, 1) && first.values("Connection") == nil:
+			t.Errorf("the next request got no answer behind %.200q", fmt.Sprint(first))
 		}
 	})
+}
+
+// plainly returns the answer to method that reply is, and nothing else, where it
+// can be read in one way only.
+func plainly(reply []byte, method string) (m message, ok bool) {
+	in := bufio.NewReader(bytes.NewReader(reply))
+	for {
+		m, err := strictly(in, false, method, nil)
+		if err != nil || m.line == "" || m.status() < "100" {
+			return m, false
+		}
+		if m.status() >= "200" {
+			_, behind := in.ReadByte()
+			// HTTP/1.0 knows no chunks.
+			return m, behind == io.EOF && (strings.HasPrefix(m.line, "HTTP/1.1") || m.values("Transfer-Encoding") == nil)
+		}
+	}
 }
 
 // FuzzTraverses: a path that it lets pass leads nowhere but down, however it

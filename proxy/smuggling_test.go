@@ -248,28 +248,20 @@ func TestThreatRequestSmuggling(t *testing.T) {
 		for _, c := range attacks {
 			t.Run("prefix="+prefix+"/"+c.name, func(t *testing.T) {
 				t.Parallel()
-				a := newArena(t, prefix, 500*time.Millisecond)
-				got := a.outcome(a.play(t, c.raw+end))
-				if got != c.want {
+				a := newArena(t, setting{prefix: prefix}, 500*time.Millisecond)
+				answers := a.play(t, c.raw+end)
+				if got := a.outcome(answers); got != c.want {
 					t.Errorf("got\n\t%s\nwant\n\t%s", got, c.want)
 				}
-				a.judge(t)
+				a.judge(t, answers)
+				for _, m := range a.requests {
+					if strings.Contains(fmt.Sprint(m.head), theirs) {
+						t.Errorf("upstream got the client's credentials: %.2000q", m.head)
+					}
+				}
 			})
 		}
 	}
-}
-
-// FuzzRawRequest writes any bytes to a server like bearerd's.
-func FuzzRawRequest(f *testing.F) {
-	for _, c := range attacks {
-		f.Add([]byte(c.raw))
-	}
-	a := newArena(f, "/base", 20*time.Millisecond)
-	a.hangUp = true
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		a.play(t, string(raw)+"\r\n\r\n"+end)
-		a.judge(t)
-	})
 }
 
 // A replyAttack is what upstream answers to POST /a, and what comes of it: the
@@ -318,6 +310,7 @@ var replyAttacks = []replyAttack{
 	{"two answers", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhiHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", `200 "hi"; 200 "ok"`},
 	{"trailers that frame", "HTTP/1.1 200 OK\r\nTrailer: Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 50\r\n\r\n", `502 "problem"; 200 "ok"`},
 	{"trailers that frame, unannounced", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 50\r\nSet-Cookie: a=b\r\nAccess-Control-Allow-Origin: *\r\n\r\n", `200 "abc"; 200 "ok"`},
+	{"trailers of a connection, unannounced", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nConnection: close\r\nKeep-Alive: x\r\nupgrade: h2c\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\nHost: evil.example\r\nAuthorization: x\r\n\r\n", `200 "abc"; 200 "ok"`},
 
 	{"bare CR in a value", "HTTP/1.1 200 OK\r\nX: y\rSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\nhi", `502 "problem"; 200 "ok"`},
 	{"bare LF in a value", "HTTP/1.1 200 OK\r\nX: y\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\nhi", `200 "hi"; 200 "ok"`},
@@ -344,14 +337,13 @@ func TestThreatUpstreamAnswers(t *testing.T) {
 		for _, c := range replyAttacks {
 			t.Run(fmt.Sprintf("early=%v/%s", early, c.name), func(t *testing.T) {
 				t.Parallel()
-				a := newArena(t, "", 500*time.Millisecond)
+				a := newArena(t, setting{}, 500*time.Millisecond)
 				a.reply, a.early = c.reply, early
 				got := a.play(t, post("Content-Length: 3")+"abc"+end)
 				if got := replies(got); got != c.want {
 					t.Errorf("got\n\t%s\nwant\n\t%s", got, c.want)
 				}
-				a.judge(t)
-				judgeAnswers(t, got)
+				a.judge(t, got)
 			})
 		}
 	}
@@ -360,7 +352,7 @@ func TestThreatUpstreamAnswers(t *testing.T) {
 func replies(got []message) string {
 	var all []string
 	for _, m := range got {
-		reply := strings.Split(m.line, " ")[1]
+		reply := m.status()
 		if strings.Contains(strings.Join(m.fields, "\n"), "application/problem+json") {
 			m.body = "problem"
 		}
@@ -374,28 +366,6 @@ func replies(got []message) string {
 		all = append(all, reply)
 	}
 	return strings.Join(all, "; ")
-}
-
-// judgeAnswers is the referee of answers: nothing that concerns upstream's
-// connection, nor the token, nor leave for web pages.
-func judgeAnswers(t *testing.T, got []message) {
-	t.Helper()
-	for _, m := range got {
-		for _, name := range []string{
-			"Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Upgrade", "Alt-Svc", "Set-Cookie",
-			"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials",
-		} {
-			if got := m.values(name); got != nil {
-				t.Errorf("got %s %q, want none", name, got)
-			}
-		}
-		if got := m.values("Connection"); len(got) > 1 || len(got) == 1 && got[0] != "close" {
-			t.Errorf("got Connection %q, want none or close", got)
-		}
-		if strings.Contains(fmt.Sprint(m), bearer(1)) {
-			t.Errorf("got the token: %.1000q", fmt.Sprint(m))
-		}
-	}
 }
 
 // ReverseProxy forgets the connection of a switch that it does not make: each

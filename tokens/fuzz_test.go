@@ -1,51 +1,199 @@
 package tokens_test
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/bearerd/bearerd/tokens"
 )
 
-// FuzzAnswer gives any answer to a login. Whatever it is, there is a token that
-// a header may carry and that ends within a day, or a failure with a cause.
+// FuzzAnswer has the login server answer with any bytes, over real HTTP. Whatever
+// they are, they end one login, and that
+//   - brings a token, which is the access_token of the one JSON object of a 200,
+//     free of spaces and control characters; it lives from 1 s to 24 h, and no
+//     longer than expires_in, exp less iat, and exp less Date say, or
+//   - fails, for a cause that is made of fixed phrases, with the next login in 1 s
+//     to 5 min.
 func FuzzAnswer(f *testing.F) {
-	for _, seed := range []string{
-		`{"access_token":"abc","expires_in":300}`, `{"access_token":"a.b.c","expires_in":"1e400"}`,
-		`{"access_token":"` + jwt(`{"alg":"RS256"}`, `{"exp":1000300,"iat":1000000}`) + `"}`,
-		`{"error":"invalid_grant"}`, "\ufeff{}", `{"access_token":"a\u0000"}`, `<html>`,
-		`{"access_token":"` + jwt(`{}`, `{"exp":1e400,"iat":-1e400}`) + `","expires_in":-1}`,
+	const good = "HTTP/1.1 200 OK\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n\r\n"
+	for _, body := range []string{
+		`{"access_token":"abc","expires_in":300,"token_type":"bearer"}`, `{"access_token":"abc","expires_in":"300"}`, `{"access_token":"abc","expires_in":"1e400"}`,
+		`{"access_token":"abc","expires_in":-1}`, `{"access_token":"abc","expires_in":0.5}`, `{"access_token":"abc","expires_in":9007199254740993}`,
+		`{"access_token":"abc","expires_in":null}`, `{"access_token":"abc","expires_in":[1]}`, `{"access_token":"abc","expires_in":"0x10"}`, `{"access_token":"abc","expires_in":"NaN"}`,
+		`{"access_token":"` + jwt(`{"alg":"RS256"}`, `{"exp":1700000300,"iat":1700000000}`) + `"}`, `{"access_token":"` + jwt(`{"alg":"x"}`, `{"exp":1700000300.5}`) + `","expires_in":600}`,
+		`{"access_token":"` + jwt(`{}`, `{"exp":1e400,"iat":-1e400}`) + `","expires_in":-1}`, `{"access_token":"` + jwt(`{}`, `{"exp":"1700000300","iat":null}`) + `"}`,
+		`{"access_token":"a b"}`, `{"access_token":"a\u0000"}`, `{"access_token":"a\r\nX: y"}`, `{"access_token":"a\u00e9"}`, `{"access_token":""}`, `{"access_token":null}`, `{"access_token":["a"]}`,
+		`{"access_token":"a","access_token":"b"}`, `{"access_token":"a","Access_Token":"b"}`, `{"access_token":"a","error":null}`, `{"access_token":"a","error":"x"}`,
+		`{"error":"invalid_grant","error_description":"secret-of-the-server"}`, `{"error":"secret-of-the-server"}`, `{"error":{"a":1}}`, "\ufeff{}", `{"access_token":"abc"`, `{"access_token":"abc"}{}`,
+		`[{"access_token":"abc"}]`, "<html>secret-of-the-server</html>", strings.Repeat("[", 10_001), "",
 	} {
-		f.Add(200, []byte(seed), "Tue, 14 Nov 2023 22:13:20 GMT", "")
-		f.Add(400, []byte(seed), "", "7")
+		f.Add([]byte(good + body))
+		f.Add([]byte("HTTP/1.1 400 Bad Request\r\nRetry-After: 7\r\n\r\n" + body))
 	}
-	f.Fuzz(func(t *testing.T, status int, body []byte, date, retryAfter string) {
-		if len(body) == 0 || status == 0 {
-			return // means a good token to the fake server
+	const object = `{"access_token":"abc"}`
+	for _, answer := range []string{
+		"", "HTTP/1.1", "SSH-2.0-secret-of-the-server\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 000 OK\r\n\r\n" + object, "HTTP/9.9 200 OK\r\n\r\n" + object,
+		"HTTP/1.1 200 OK\r\nX: y\x00secret-of-the-server\r\n\r\n" + object, "HTTP/1.1 200 OK\r\nsecret-of-the-server\r\n\r\n" + object,
+		"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + object, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + object, "HTTP/1.1 200 OK\r\nContent-Length: secret-of-the-server\r\n\r\n" + object,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n16\r\n" + object + "\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n16\r\n" + object,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: secret-of-the-server\r\n\r\n" + object, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + object,
+		"HTTP/1.1 200 OK\r\nDate: secret-of-the-server\r\n\r\n" + object, "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" + good + object,
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n" + object, "HTTP/1.1 204 No Content\r\n\r\n" + object, "HTTP/1.1 201 Created\r\n\r\n" + object,
+		"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://secret-of-the-server/\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n" + object,
+		"HTTP/1.1 401 Unauthorized\r\n\r\n", "HTTP/1.1 403 Forbidden\r\n\r\n{}", "HTTP/1.1 403 Forbidden\r\n\r\n<html>", "HTTP/1.1 500 secret-of-the-server\r\n\r\n{\"error\":\"server_error\"}",
+		"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 120\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 99999999999999999999\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: -5\r\n\r\n",
+		"HTTP/1.1 503 Unavailable\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\nRetry-After: Tue, 14 Nov 2023 22:14:20 GMT\r\n\r\n", "HTTP/1.1 503 Unavailable\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n\r\n",
+		"HTTP/1.1 503 Unavailable\r\nDate: Mon, 01 Jan 0001 00:00:00 GMT\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n\r\n",
+	} {
+		f.Add([]byte(answer))
+	}
+
+	url, say := sayer(f)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		say(raw)
+		begin := time.Now()
+		m := newManager(t, tokens.NewTransport(tokens.TransportOptions{}), func(o *tokens.Options) { o.Login.URL = url })
+		token, err := m.Token(t.Context())
+		m.Close()
+		if logins := len(m.seen()); logins != 1 {
+			t.Fatalf("got %d logins, want 1", logins)
 		}
-		e := logInOnce(t, reply{status: status, body: string(body), header: http.Header{"Date": {date}, "Retry-After": {retryAfter}}})
-		if e.Result != tokens.OK {
-			if e.Cause == "" || e.Token != nil || e.NextLogin.IsZero() {
-				t.Errorf("got %+v, want a cause and a next login", e)
+		e := m.lastEvent()
+		if (err == nil) != (e.Result == tokens.OK) || token != e.Token {
+			t.Fatalf("Token: %v, %v; event: %+v", token, err, e)
+		}
+		if err != nil {
+			if wait := e.NextLogin.Sub(begin); e.Token != nil || wait < time.Second || wait > 5*time.Minute+time.Since(begin) {
+				t.Errorf("got %+v, the next login in %v", e, wait)
+			}
+			if u, ok := errors.AsType[*tokens.Unavailable](err); !ok || u.Cause != e.Cause || !ownWords.MatchString(e.Cause) {
+				t.Errorf("got %v of the event %+v, want a cause of our own words only", err, e)
 			}
 			return
 		}
-		if status != 200 {
-			t.Errorf("status %d brought a token", status)
-		}
-		if l := e.Token.Lifetime; l < time.Second || l > 24*time.Hour {
-			t.Errorf("got a lifetime of %v", l)
-		}
-		for _, c := range []byte(e.Token.Bearer()) {
+		for _, c := range []byte(token.Bearer()) {
 			if c <= ' ' || c > '~' {
 				t.Errorf("got a token with the byte %#x", c)
 			}
 		}
+		if token.Lifetime < time.Second || token.Lifetime > 24*time.Hour {
+			t.Errorf("got a lifetime of %v", token.Lifetime)
+		}
+		access, bounds := readAnswer(t, raw)
+		if access != token.Bearer() {
+			t.Errorf("got the token %q, want %q", token.Bearer(), access)
+		}
+		for _, seconds := range bounds {
+			if seconds >= 1 && token.Lifetime.Seconds() > seconds {
+				t.Errorf("got a lifetime of %v by %s, want %v s at most", token.Lifetime, token.Rule, seconds)
+			}
+		}
 	})
+}
+
+// ownWords are the texts of a failed login: with a status, an error code of the
+// registry or an address of this machine in them, and nothing else that came.
+var ownWords = regexp.MustCompile(`^HTTP \d{1,3}(, but (` +
+	`the answer is not one JSON object|the answer has a member twice|the answer has an error member|the answer has no access_token string|` +
+	`the access_token has characters that no header may carry|the answer is larger than 1 MiB|the answer broke off: (the exchange failed|the server closed the connection)))?$|` +
+	`^HTTP \d{3}(, an unregistered error code|, error (invalid_(request|client|grant|scope|target|token)|unauthorized_client|unsupported_(grant|response)_type|access_denied|` +
+	`server_error|temporarily_unavailable|(interaction|login|consent|account_selection)_required))?(, a redirect, which is never followed: check the token URL)?$|` +
+	`^(HTTP 200, but the answer broke off: )?(read|write) tcp 127\.0\.0\.1:\d+: [a-z ]+$|^the exchange failed$|^the server closed the connection$`)
+
+// sayer serves on a free port, and answers each request with the bytes that say
+// was last called with.
+func sayer(t testing.TB) (url string, say func([]byte)) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer atomic.Pointer[[]byte]
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = io.Copy(io.Discard, r.Body) // or the client would be reset
+				_, _ = c.Write(*answer.Load())
+			}
+			_ = c.Close()
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		served.Wait()
+	})
+	return "http://" + l.Addr().String() + "/token", func(b []byte) { answer.Store(&b) }
+}
+
+// readAnswer reads the token of an answer that brought one, and what each of its
+// sources says of its lifetime, in seconds.
+func readAnswer(t *testing.T, raw []byte) (access string, bounds []float64) {
+	in := bufio.NewReader(bytes.NewReader(raw))
+	res, err := http.ReadResponse(in, nil)
+	for err == nil && res.StatusCode < 200 {
+		res, err = http.ReadResponse(in, nil)
+	}
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("got a token of the answer %+v, %v", res, err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("got a token of an answer that breaks off: %v", err)
+	}
+	var members map[string]any
+	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &members); err != nil {
+		if strings.Contains(err.Error(), "cannot unmarshal number") {
+			t.Skip() // beyond a float64, in a member that nobody reads
+		}
+		t.Fatalf("got a token of %q: %v", body, err)
+	}
+	if members["error"] != nil {
+		t.Fatalf("got a token of %q, which has an error", body)
+	}
+	access, _ = members["access_token"].(string)
+	switch n := members["expires_in"].(type) {
+	case float64:
+		bounds = append(bounds, n)
+	case string:
+		var number float64
+		if json.Unmarshal([]byte(n), &number) == nil {
+			bounds = append(bounds, number)
+		}
+	}
+	var claims struct{ Exp, Iat float64 }
+	parts := strings.Split(access, ".")
+	if len(parts) != 3 {
+		return access, bounds
+	}
+	header, err := base64.RawURLEncoding.DecodeString(parts[0])
+	payload, err2 := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || err2 != nil || json.Unmarshal(header, new(map[string]any)) != nil || json.Unmarshal(payload, &claims) != nil || claims.Exp == 0 {
+		return access, bounds
+	}
+	if claims.Iat != 0 {
+		bounds = append(bounds, claims.Exp-claims.Iat)
+	}
+	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil {
+		bounds = append(bounds, claims.Exp-float64(date.Unix()))
+	}
+	return access, bounds
 }
 
 // FuzzCredentialFile: what is sent is the file's content but for a BOM and one

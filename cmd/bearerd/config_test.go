@@ -4,7 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bearerd/bearerd/proxy"
 	"github.com/bearerd/bearerd/tokens"
 )
 
@@ -371,13 +376,33 @@ func TestConfigPrintsNoSecret(t *testing.T) {
 	}
 }
 
-// FuzzConfig looks for a panic and for a message with a secret in it: those
-// lines that give one have it end in a marker.
+// FuzzConfig reads any lines as an environment. A configuration that is refused
+// is refused by lines that each name a variable, show no secret and no control
+// character. One that is accepted is safe:
+//   - upstream and token URL have a host, no user information, and no http but on
+//     loopback or with ALLOW_INSECURE,
+//   - no listener can be reached from elsewhere but with ALLOW_NON_LOOPBACK, which
+//     has hosts listed; no host on the list is a wildcard or stands for all addresses,
+//   - no origin is null or a pattern, no path leads elsewhere, CONNECT and TRACE
+//     are on no list, and the header that callers must send is one they can send.
 func FuzzConfig(f *testing.F) {
-	f.Add(strings.Join(working, "\n"))
+	base := strings.Join(working, "\n") + "\n"
+	f.Add(base)
 	f.Add("BEARERD_PASSWORD=x\nBEARERD_PASSWORD_FILE=y\nBEARERD_TOKEN_PARAMS=a=%zz;&scope\nBEARERD_UPSTREAM=//u:p@h")
 	f.Add("BEARERD_PRESET=graphnet\nBEARERD_UPSTREAM=https://h/a/%252e%252e/\nBEARERD_LISTEN=[::]:0,:1,x\nBEARERD_ALLOWED_HOSTS=[,*,::")
 	f.Add("BEARERD_TOKEN_URL=http://user:pass/word@h:1\nBEARERD_REPLAY_BUFFER=9GiB\nBEARERD_LOGIN_TIMEOUT=10\nBEARERD_TOKEN_HOST=a:b:c")
+	for _, lines := range []string{
+		"BEARERD_LISTEN=0.0.0.0:1", "BEARERD_LISTEN=:0\nBEARERD_ALLOW_NON_LOOPBACK=true", "BEARERD_LISTEN=[::]:0,unix:/run/x\nBEARERD_ALLOW_NON_LOOPBACK=1\nBEARERD_ALLOWED_HOSTS=Proxy.example.",
+		"BEARERD_LISTEN=[::ffff:0.0.0.0]:1", "BEARERD_LISTEN=[::ffff:127.0.0.1]:1,[::1%lo]:2", "BEARERD_LISTEN=unix:@x,unix://a,unix:/a/../b\nBEARERD_SOCKET_MODE=0777", "BEARERD_LISTEN=127.1:8080,2130706433:1,localhost.:1",
+		"BEARERD_ALLOWED_HOSTS=0.0.0.0,[::],0,127.1,a:1,[::1],*.example,a..b,\u212a", "BEARERD_ALLOWED_ORIGINS=null,*,http://a,http://*.example,HTTP://A:80/,chrome-extension://x,http://u@h,//h",
+		"BEARERD_ALLOWED_METHODS=get,CONNECT,trace,a b", "BEARERD_ALLOWED_PATHS=/a,/a/../b,/%2e%2e,b,/a?x,/%zz,/a;b", "BEARERD_REQUIRE_HEADER=X-Key: v",
+		"BEARERD_REQUIRE_HEADER=Host: v", "BEARERD_REQUIRE_HEADER=X-Key v", "BEARERD_REQUIRE_HEADER=X Key: v", "BEARERD_REQUIRE_HEADER_FILE=hidden", "BEARERD_UPSTREAM=http://up.example",
+		"BEARERD_UPSTREAM=http://up.example\nBEARERD_ALLOW_INSECURE=true", "BEARERD_UPSTREAM=https://up.example/a?b#c", "BEARERD_UPSTREAM=http://localhost:8080/x", "BEARERD_UPSTREAM=https://[::1%25x]:1",
+		"BEARERD_UPSTREM=x\nBEARERD_\x1b[31m=x\nbearerd_password=x", "BEARERD_PORT=tcp://1\nBEARERD_PORT_80_TCP=x\nBEARERD_X_SERVICE_HOST=y", "HTTPS_PROXY=http://u:p#x@h:1",
+		"BEARERD_CLIENT_AUTH=basic\nBEARERD_CLIENT_SECRET=x\n", "BEARERD_TOKEN_WAIT=0\nBEARERD_MAX_IN_FLIGHT=-1\nBEARERD_DIAL_TIMEOUT=-1s\nBEARERD_REPLAY_BUFFER=99999999999GiB",
+	} {
+		f.Add(lines + "\n" + base) // what comes first counts
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		const marker = "m4rker-0f-a-secret"
 		if strings.Contains(text, "0f-a") {
@@ -389,20 +414,93 @@ func FuzzConfig(f *testing.F) {
 			switch name {
 			case "BEARERD_CA_FILE", "BEARERD_CLIENT_CERT_FILE", "BEARERD_CLIENT_KEY_FILE":
 				t.Skip() // not at files of this machine
-			case "BEARERD_CLIENT_SECRET", "BEARERD_USERNAME", "BEARERD_PASSWORD", "BEARERD_TOKEN_PARAMS":
-				environ[i] = line + marker
+			case "BEARERD_CLIENT_SECRET", "BEARERD_USERNAME", "BEARERD_PASSWORD", "BEARERD_TOKEN_PARAMS", "BEARERD_REQUIRE_HEADER",
+				"BEARERD_PASSWORD_FILE", "BEARERD_REQUIRE_HEADER_FILE": // not absolute, it may be the secret, in the wrong place
+				if !strings.HasPrefix(strings.TrimSpace(value), "/") {
+					environ[i] = line + marker
+				}
 			case "BEARERD_UPSTREAM", "BEARERD_TOKEN_URL":
-				if scheme, rest, ok := strings.Cut(value, "://"); ok {
+				if scheme, rest, ok := strings.Cut(value, "://"); ok && strings.Contains(value, "@") {
 					environ[i] = name + "=" + scheme + "://user:" + marker + "@" + rest
 				}
 			}
 		}
 		c, err := loadConfig(given{fromEnvironment, environ})
-		if err == nil && (c.Upstream.Host == "" || c.TokenURL.Host == "" || len(c.Listen) == 0) {
-			t.Errorf("%q: accepted without upstream, token URL or listener", environ)
+		said := strings.Join(c.Warnings, "\n")
+		if err != nil {
+			said = err.Error()
 		}
-		if said := fmt.Sprint(c, err, c.Warnings); strings.Contains(said, "0f-a") {
+		if strings.Contains(said, "0f-a") || strings.Contains(fmt.Sprint(c), "0f-a") {
 			t.Errorf("a secret in %q", said)
 		}
+		if strings.ContainsFunc(said, func(r rune) bool { return r < ' ' && r != '\n' || r == 0x7f }) {
+			t.Errorf("a control character in %q", said)
+		}
+		if err == nil {
+			expectSafe(t, c)
+		} else if bad, ok := errors.AsType[*configError](err); !ok || len(bad.problems) == 0 || strings.Count(said, "\n")+1 != len(bad.problems) && said != nothingSet {
+			t.Errorf("got %T of %q, want one line for each problem", err, said)
+		}
 	})
+}
+
+// expectSafe fails the test unless an accepted configuration is as FuzzConfig
+// says.
+func expectSafe(t *testing.T, c Config) {
+	t.Helper()
+	for _, u := range []*url.URL{c.Upstream, c.TokenURL} {
+		ip := net.ParseIP(u.Hostname())
+		loopback := strings.EqualFold(u.Hostname(), "localhost") || ip != nil && ip.IsLoopback()
+		if u.Hostname() == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback && !c.AllowInsecure) {
+			t.Errorf("accepted the URL %q", u)
+		}
+	}
+	for _, item := range c.Listen {
+		e, err := parseEndpoint(item)
+		if again, err := parseEndpoint(e.String()); err != nil || again != e {
+			t.Errorf("%q is %v, and that %v, %v", item, e, again, err)
+		}
+		address, _, _ := strings.Cut(e.host, "%") // ::1%lo is ::1
+		ip := net.ParseIP(address)
+		if err != nil || e.path == "" && e.host != "localhost" && (ip == nil || !ip.IsLoopback()) && (!c.AllowNonLoopback || len(c.AllowedHosts) == 0) {
+			t.Errorf("accepted the listener %q with the hosts %q", item, c.AllowedHosts)
+		}
+	}
+	hosts := proxy.NewHosts(c.AllowedHosts...)
+	for _, host := range []string{"", ":80", "*", "0.0.0.0", "0", "[::]", "[::0]", "[::ffff:0.0.0.0]", "null"} {
+		if hosts.Allow(host) && (host != "null" || !slices.Contains(c.AllowedHosts, host)) {
+			t.Errorf("the list %q allows the host %q", c.AllowedHosts, host)
+		}
+	}
+	for _, origin := range c.AllowedOrigins {
+		if u, err := url.Parse(origin); err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host || strings.ContainsAny(origin, "*@, ") {
+			t.Errorf("accepted the origin %q", origin)
+		}
+	}
+	for _, path := range c.AllowedPaths {
+		if path[0] != '/' || proxy.Traverses(path) || strings.ContainsAny(path, "?#") {
+			t.Errorf("accepted the path %q", path)
+		}
+	}
+	for _, method := range c.AllowedMethods {
+		if method == "CONNECT" || method == "TRACE" || !isToken(method) {
+			t.Errorf("accepted the method %q", method)
+		}
+	}
+	if !c.requireHeader().IsZero() {
+		rule, err := readHeaderRule(c.requireHeader())
+		r, _ := http.NewRequest("GET", "http://localhost/", nil)
+		r.Header = http.Header{rule.Name: {rule.Value}}
+		if err != nil || rule.Value == "" || r.Write(io.Discard) != nil || http.CanonicalHeaderKey(rule.Name) != rule.Name {
+			t.Errorf("accepted the header %q, %v", rule.Name, err)
+		}
+	}
+	for _, d := range []time.Duration{c.LoginTimeout, c.TokenWait, c.DefaultTokenLifetime, c.DialTimeout} {
+		if d <= 0 {
+			t.Errorf("accepted the duration %v", d)
+		}
+	}
+	if c.MaxInFlight < 1 || c.ReplayBuffer < 0 || c.ReplayBuffer > 64<<20 {
+		t.Errorf("accepted MAX_IN_FLIGHT %d, REPLAY_BUFFER %d", c.MaxInFlight, c.ReplayBuffer)
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,22 +163,32 @@ func TestProxyVariableThatIsMisread(t *testing.T) {
 	}
 }
 
-// FuzzEnvFile looks for a panic, for a value in an error, and for a line that is
-// read otherwise than it stands.
+// FuzzEnvFile reads any text as a file of settings. What is taken from it are
+// lines of BEARERD_NAME=value, each name once, whose value stands in one line of
+// the text just so; or there is an error, and nothing is taken. No message holds
+// a part of a value.
 func FuzzEnvFile(f *testing.F) {
-	f.Add("BEARERD_PASSWORD=x\n# y\nexport BEARERD_SCOPE='a'\n")
-	f.Add("\ufeffBEARERD_PASSWORD=\"a b\"\r\nBEARERD_PASSWORD=1")
-	f.Add("BEARERD_X='\nBEARERD_Y=\"'\nBEARERD_Z=a #b")
-	f.Add("BEARERD_X='\nBEARERD_Y=\"")
+	for _, text := range []string{
+		"BEARERD_PASSWORD=x\n# y\nexport BEARERD_SCOPE='a'\n", "\ufeffBEARERD_PASSWORD=\"a b\"\r\nBEARERD_PASSWORD=1", "BEARERD_X='\nBEARERD_Y=\"'\nBEARERD_Z=a #b", "BEARERD_X='\nBEARERD_Y=\"",
+		"BEARERD_SCOPE=a\rBEARERD_PASSWORD=b", "BEARERD_PASSWORD=a\x00b", "BEARERD_PASSWORD=\"$HOME\"\nBEARERD_SCOPE='a'b", "bearerd_password=x\nBEARERD PASSWORD=y\nBEARERD", "https_proxy=http://u:p@h:1\nPATH=/bin # x",
+		"BEARERD_PASSWORD= \u00a0x\u2028 \n\tBEARERD_SCOPE\t=\ta\t", "export BEARERD_A=1 BEARERD_B=2\nBEARERD_C==\n=BEARERD_D\n",
+	} {
+		f.Add(text)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
-		lines, _, _ := parseEnvFile(text, false)
+		lines, _, err := parseEnvFile(text, false)
+		if err != nil && lines != nil {
+			t.Errorf("%q: gave %q and %v", text, lines, err)
+		}
+		seen := make(map[string]bool)
 		for _, line := range lines {
 			name, value, ok := strings.Cut(line, "=")
-			if !ok || !envName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
+			if !ok || !envName.MatchString(name) || !strings.HasPrefix(name, "BEARERD_") || seen[name] || strings.ContainsAny(value, "\r\n\x00") {
 				t.Errorf("%q: gave %q", text, line)
 			}
-			if !strings.Contains(text, value) {
-				t.Errorf("%q: has no value %q", text, value)
+			seen[name] = true
+			if !slices.ContainsFunc(strings.Split(text, "\n"), func(l string) bool { return strings.Contains(l, name) && strings.Contains(l, value) }) {
+				t.Errorf("%q: has no line with %q", text, line)
 			}
 		}
 		const marker = "m4rker"
@@ -186,11 +197,7 @@ func FuzzEnvFile(f *testing.F) {
 		}
 		marked := strings.ReplaceAll(text, "=", "="+marker)
 		_, warnings, err := parseEnvFile(marked, false)
-		said := strings.Join(warnings, "\n")
-		if err != nil {
-			said += err.Error()
-		}
-		if strings.Contains(said, marker) {
+		if said := fmt.Sprint(warnings, err); strings.Contains(said, marker) {
 			t.Errorf("%q: a value in %q", marked, said)
 		}
 	})

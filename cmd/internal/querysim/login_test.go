@@ -327,8 +327,12 @@ func TestLoginDelay(t *testing.T) {
 	})
 }
 
+// FuzzLogin asks for tokens in any way: the answer is always JSON and never a
+// failure of the simulator's own, and only who sends the account's own secrets
+// gets a token.
 func FuzzLogin(f *testing.F) {
-	for _, a := range []attempt{vyoptaAttempt(), wxpAttempt(), graphnetAttempt(), graphnetPassword()} {
+	good := []attempt{vyoptaAttempt(), wxpAttempt(), graphnetAttempt(), graphnetPassword()}
+	for _, a := range good {
 		f.Add(a.path, a.host, a.form.Encode(), "")
 		f.Add(a.path, a.host, a.form.Encode(), "Basic YTpi")
 	}
@@ -347,6 +351,13 @@ func FuzzLogin(f *testing.F) {
 		sim.LoginHandler().ServeHTTP(w, req)
 		if w.Code >= 500 || !json.Valid(w.Body.Bytes()) {
 			t.Errorf("got %d %s", w.Code, w.Body)
+		}
+		sent, _ := url.ParseQuery(form)
+		knows := func(a attempt) bool {
+			return a.path == path && sent.Get("password") == a.form.Get("password") && (sent.Get("client_secret") == a.form.Get("client_secret") || authorization != "")
+		}
+		if w.Code < 300 && !slices.ContainsFunc(good, knows) {
+			t.Errorf("got %d %s for %q", w.Code, w.Body, form)
 		}
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	_ "golang.org/x/crypto/x509roots/fallback" // Mozilla's roots, for an image that has none
 )
 
 // loadCertificates reads CA_FILE, CLIENT_CERT_FILE and CLIENT_KEY_FILE into c.
@@ -14,7 +16,7 @@ func (l *loader) loadCertificates(c *Config) {
 	if c.CAFile != "" {
 		roots, err := x509.SystemCertPool()
 		if err != nil {
-			roots = x509.NewCertPool() // a system without roots: CA_FILE's are all
+			roots = x509.NewCertPool() // then CA_FILE's are all
 		}
 		_, certs, err := readCertificates(c.CAFile)
 		if err != nil {

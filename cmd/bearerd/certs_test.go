@@ -10,10 +10,15 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
 // writeKeyPair writes a new self-signed certificate and its key and returns
@@ -143,5 +148,53 @@ func TestCAFileWithABOM(t *testing.T) {
 	}
 	if _, _, err := readCertificates(writeFile(t, "\xff\xfe-\x00")); err == nil || !strings.Contains(err.Error(), "UTF-16") {
 		t.Errorf("UTF-16: got %v, want that it says so", err)
+	}
+}
+
+// Go reads the system's roots once in a process: each case is one of its own.
+func TestRootsOfTheSystemOrBuiltIn(t *testing.T) {
+	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
+		t.Skip("the system itself checks certificates")
+	}
+	const asked = "BEARERD_TEST_BUILT_IN_ROOTS"
+	if os.Getenv(asked) == "" {
+		none := filepath.Join(t.TempDir(), "none") // as in an image from scratch
+		system, _ := writeKeyPair(t)
+		for builtIn, file := range map[string]string{"true": none, "false": system} {
+			cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+			cmd.Env = append(os.Environ(), asked+"="+builtIn, "SSL_CERT_FILE="+file, "SSL_CERT_DIR="+none)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("built in: %s: %v\n%s", builtIn, err, out)
+			}
+		}
+		return
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	builtIn := x509.NewCertPool()
+	for root := range bundle.Roots() {
+		cert, err := x509.ParseCertificate(root.Certificate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if root.Constraint == nil {
+			builtIn.AddCert(cert)
+		} else {
+			builtIn.AddCertWithConstraint(cert, root.Constraint)
+		}
+	}
+	if got, want := strconv.FormatBool(roots.Equal(builtIn)), os.Getenv(asked); got != want {
+		t.Errorf("built-in roots: %s, want %s", got, want)
+	}
+	caFile, _ := writeKeyPair(t)
+	_, certs, err := readCertificates(caFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots.AddCert(certs[0])
+	if c := mustLoad(t, with("BEARERD_CA_FILE="+caFile)); !c.RootCAs.Equal(roots) {
+		t.Error("CA_FILE does not add to them")
 	}
 }

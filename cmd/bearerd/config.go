@@ -64,7 +64,7 @@ type Config struct {
 
 	AllowInsecure  bool   `split_words:"true" default:"false" desc:"permits http:// in TOKEN_URL and UPSTREAM off this machine: password and token are then readable on the network"`
 	AllowQuit      bool   `split_words:"true" default:"false" desc:"permits POST /quitquitquit on the admin listener, with which a Job's main container ends bearerd"`
-	CAFile         string `split_words:"true" unset:"the system's roots" desc:"PEM file of further roots to trust, for login and upstream"`
+	CAFile         string `split_words:"true" unset:"the system's roots, if any, or Mozilla's" desc:"PEM file of further roots to trust, for login and upstream"`
 	ClientCertFile string `split_words:"true" desc:"PEM file of the client certificate, for login and upstream"`
 	ClientKeyFile  string `split_words:"true" desc:"PEM file of its private key"`
 
@@ -84,7 +84,7 @@ type Config struct {
 	AccessLog string `split_words:"true" default:"all" oneof:"all errors off" desc:"requests that are logged; errors are status 400 and above, aborted, and client gone"`
 
 	Origins      map[string]origin `ignored:"true"` // of each variable that has a value
-	RootCAs      *x509.CertPool    `ignored:"true"` // the system's and CA_FILE's; nil means the system's
+	RootCAs      *x509.CertPool    `ignored:"true"` // the system's (or built-in ones) and CA_FILE's; nil means without CA_FILE's
 	Certificates []tls.Certificate `ignored:"true"` // of CLIENT_CERT_FILE; none when it is not set
 	Warnings     []string          `ignored:"true"` // one line each, for the log
 }

@@ -52,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.DurationVar(&c.options.Lifetime, "lifetime", 300*time.Second, "how long a token lives, in whole seconds")
 	flags.Uint64Var(&c.options.Seed, "seed", 0, "`number` that the made-up data comes from")
 	flags.StringVar(&c.options.Username, "username", querysim.Username, "`name` of the account")
+	asked := flags.Bool("probe", false, "asks the querysim that runs at -control-listen, and exits with 0 if it serves: for HEALTHCHECK, where there is no shell")
 	flags.StringVar(&c.passwordFile, "password-file", "", "`file` with the account's password; without it, a fixed one that is no secret")
 	for _, s := range querysim.FaultSettings() {
 		set := func(text string) error { return s.Set(&c.faults, text) }
@@ -69,6 +70,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if flags.NArg() > 0 {
 		fmt.Fprintf(stderr, "querysim: %q is not a flag; see querysim -h\n", flags.Arg(0))
 		return 2
+	}
+	if *asked {
+		if err := probe(ctx, c.controlListen); err != nil {
+			fmt.Fprintf(stderr, "querysim: -probe: %v\n", err)
+			return 1
+		}
+		return 0
 	}
 	if c.options.Username == "" {
 		fmt.Fprintln(stderr, "querysim: -username: the name must not be empty")
@@ -95,6 +103,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// probe asks the querysim whose control address is at listen, for at most five
+// seconds.
+func probe(ctx context.Context, listen string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/stats", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := new(http.Transport).RoundTrip(req) // no proxy of the environment
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", listen, resp.Status)
+	}
+	return nil
 }
 
 func newSimulator(c config) (*querysim.Simulator, error) {

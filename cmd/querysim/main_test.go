@@ -313,3 +313,27 @@ func TestHelp(t *testing.T) {
 		}
 	}
 }
+
+func TestProbe(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // not for this
+	sim := start(t)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(sim.control, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"127.0.0.1:" + port, ":" + port, "0.0.0.0:" + port} {
+		var stderr bytes.Buffer
+		if code := run(t.Context(), []string{"-probe", "-control-listen", at}, io.Discard, &stderr); code != 0 {
+			t.Errorf("%s: exit code %d: %s", at, code, &stderr)
+		}
+	}
+	// What answers there is another program, or none.
+	login := sim.presets["vyopta"]["BEARERD_TOKEN_URL"]
+	at, _, _ := strings.Cut(strings.TrimPrefix(login, "http://"), "/")
+	for _, at := range []string{at, "127.0.0.1:1"} {
+		var stderr bytes.Buffer
+		if code := run(t.Context(), []string{"-probe", "-control-listen", at}, io.Discard, &stderr); code != 1 || stderr.Len() == 0 {
+			t.Errorf("%s: exit code %d and %q, want 1 and why", at, code, &stderr)
+		}
+	}
+}

@@ -25,7 +25,7 @@ LABEL org.opencontainers.image.title="querysim" \
       org.opencontainers.image.version="$VERSION"
 COPY --from=build /out/querysim /querysim
 USER 65532:65532
-HEALTHCHECK --interval=5s --timeout=6s --start-period=30s CMD ["/querysim", "-probe"]
+HEALTHCHECK --interval=5s --timeout=6s --start-period=15s CMD ["/querysim", "-probe"]
 ENTRYPOINT ["/querysim"]
 CMD ["-login-listen=:8081", "-query-listen=:8082", "-control-listen=:8083"]
 
@@ -38,5 +38,5 @@ LABEL org.opencontainers.image.title="bearerd" \
 COPY --from=build /out/bearerd /bearerd
 USER 65532:65532
 # Whether requests will find a token. To Docker it is a mark on the container, no reason for a restart.
-HEALTHCHECK --interval=5s --timeout=6s --start-period=30s CMD ["/bearerd", "healthcheck"]
+HEALTHCHECK --interval=5s --timeout=6s --start-period=15s CMD ["/bearerd", "healthcheck"]
 ENTRYPOINT ["/bearerd"]

@@ -1,0 +1,363 @@
+//go:build linux
+
+package docker_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const namesPath = "/cpmm/api/v1/orgs/42/metrics/names"
+
+// stack is docker-compose.yml, brought up from a folder of its own.
+type stack struct {
+	t   *testing.T
+	e   *engine
+	dir string
+}
+
+// newStack copies what a user has and brings it up, with these settings in .env.
+// deploy/compose/mine is a service of its own there, for a test to write into.
+func newStack(t *testing.T, e *engine, env string, up ...string) *stack {
+	t.Helper()
+	dir, err := os.MkdirTemp(e.dir, "stack")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stack{t, e, dir}
+	for _, path := range []string{"docker-compose.yml", "deploy/compose", "deploy/prometheus", "deploy/grafana"} {
+		if info, err := os.Stat(filepath.Join(root, path)); err != nil {
+			t.Fatal(err)
+		} else if info.IsDir() {
+			err = os.CopyFS(filepath.Join(dir, path), os.DirFS(filepath.Join(root, path)))
+		} else {
+			writeFile(t, filepath.Join(dir, path), textOf(t, path))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(s.secrets(), os.DirFS(filepath.Join(root, "deploy/compose/simulator"))); err != nil {
+		t.Fatal(err)
+	}
+	makeReadable(t, e.dir, dir, filepath.Join(dir, "deploy"), filepath.Join(dir, "deploy/compose"), s.secrets())
+	writeFile(t, filepath.Join(dir, ".env"), env)
+	t.Cleanup(func() {
+		if t.Failed() {
+			text, _ := s.run("logs", "--no-color", "--tail=40")
+			t.Log(text)
+		}
+		if _, err := s.run("down", "--volumes", "--timeout=1"); err != nil {
+			t.Error(err)
+		}
+	})
+	s.compose(append([]string{"up", "--no-build", "--detach"}, up...)...)
+	return s
+}
+
+// secrets is the folder of the service "mine".
+func (s *stack) secrets() string { return filepath.Join(s.dir, "deploy/compose/mine") }
+
+func (s *stack) run(args ...string) (string, error) {
+	cmd := s.e.command(composeProgram, append([]string{"--project-name=" + project, "--ansi=never"}, args...)...)
+	cmd.Dir = s.dir
+	return s.e.run(cmd)
+}
+
+func (s *stack) compose(args ...string) string {
+	s.t.Helper()
+	out, err := s.run(args...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+// id is the container of a service.
+func (s *stack) id(service string) string {
+	s.t.Helper()
+	return s.compose("ps", "--quiet", service)
+}
+
+// inspect returns a part of what `docker inspect` says, by a template.
+func (s *stack) inspect(service, format string) string {
+	s.t.Helper()
+	return s.e.docker(s.t, "inspect", "--format="+format, s.id(service))
+}
+
+func (s *stack) waitForHealth(service, want string) {
+	s.t.Helper()
+	eventually(s.t, service+" is "+want, func() bool { return s.inspect(service, "{{.State.Health.Status}}") == want })
+}
+
+// fromTool sends a request from the tool's container; body "" is a GET, else a
+// POST. It returns the answer's body, or an error for a status of 400 and above.
+func (s *stack) fromTool(url, body string) (string, error) {
+	args := []string{"exec", "-T", "tool", "wget", "-q", "-O", "-"}
+	if body != "" {
+		args = append(args, "--post-data="+body)
+	}
+	return s.run(append(args, url)...)
+}
+
+// fromHost sends a GET from the host, by its loopback.
+func (s *stack) fromHost(url string) (string, error) {
+	return s.e.inside(busybox, "wget", "-q", "-O", "-", url)
+}
+
+// stats are the simulator's.
+func (s *stack) stats() (stats struct {
+	LoginsOK      int `json:"logins_ok"`
+	LoginsRefused int `json:"logins_refused"`
+}) {
+	s.t.Helper()
+	text, err := s.fromTool("http://querysim:8083/stats", "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(text), &stats); err != nil {
+		s.t.Fatal(err)
+	}
+	return stats
+}
+
+func (s *stack) expectNames(answer string, err error) {
+	s.t.Helper()
+	if err != nil || !strings.Contains(answer, `"activeCalls"`) {
+		s.t.Fatalf("got %q, %v", answer, err)
+	}
+}
+
+func testStack(t *testing.T, e *engine) {
+	e.provideTool(t, imageOf(t, "tool"))
+	began := time.Now()
+	s := newStack(t, e, "")
+	t.Logf("up: %v", time.Since(began).Round(time.Second))
+	for _, service := range []string{"querysim", "bearerd", "tool"} {
+		s.waitForHealth(service, "healthy")
+	}
+
+	// tool → bearerd → querysim; host → bearerd → querysim.
+	s.expectNames(s.fromTool("http://localhost:8080"+namesPath, ""))
+	s.expectNames(s.fromHost("http://localhost:8080" + namesPath))
+	eventually(t, "the tool's own request", func() bool { return strings.Contains(s.compose("logs", "tool"), "activeCalls") })
+	if got := s.stats(); got.LoginsOK != 1 || got.LoginsRefused != 0 {
+		t.Errorf("got %+v, want one login", got)
+	}
+	if answer, err := s.fromHost("http://localhost:9180/status"); err != nil || !strings.Contains(answer, `"ready": true`) {
+		t.Errorf("status: %s, %v", answer, err)
+	}
+
+	s.expectConfined("bearerd", 65532)
+	s.expectConfined("querysim", 65532)
+	s.expectConfined("tool", 65534)
+
+	// A revoked token costs one login and no error.
+	if _, err := s.fromTool("http://querysim:8083/revoke", "x"); err != nil {
+		t.Fatal(err)
+	}
+	s.expectNames(s.fromTool("http://localhost:8080"+namesPath, ""))
+	if got := s.stats().LoginsOK; got != 2 {
+		t.Errorf("%d logins after a revocation, want 2", got)
+	}
+
+	// A bearerd that is started anew has another network; the tool follows.
+	s.compose("restart", "bearerd")
+	s.waitForHealth("bearerd", "healthy")
+	eventually(t, "the tool is in bearerd's network again", func() bool {
+		_, err := s.fromTool("http://localhost:8080"+namesPath, "")
+		return err == nil
+	})
+
+	e.docker(t, "stop", "--time=10", s.id("bearerd")) // then it is killed, and its exit code 137
+	if code := s.inspect("bearerd", "{{.State.ExitCode}}"); code != "0" {
+		t.Errorf("bearerd stopped with %s", code)
+	}
+	if log := e.docker(t, "logs", s.id("bearerd")); log != "" {
+		t.Errorf("standard output: %s", log)
+	}
+	s.compose("up", "--no-build", "--detach")
+	s.waitForHealth("bearerd", "healthy")
+	s.compose("stop")
+	if code := s.inspect("querysim", "{{.State.ExitCode}}"); code != "0" {
+		t.Errorf("querysim stopped with %s", code)
+	}
+}
+
+// expectConfined looks at what the kernel says of a container's process.
+func (s *stack) expectConfined(service string, user int) {
+	s.t.Helper()
+	pid := s.inspect(service, "{{.State.Pid}}")
+	status, err := s.e.inside("cat", "/proc/"+pid+"/status")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	id := strconv.Itoa(user)
+	want := map[string]string{
+		"Uid": strings.Join([]string{id, id, id, id}, "\t"), "Gid": strings.Join([]string{id, id, id, id}, "\t"),
+		"NoNewPrivs": "1", "Seccomp": "2",
+	}
+	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
+		want[set] = "0000000000000000"
+	}
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if w, ok := want[name]; ok {
+			if value = strings.TrimSpace(value); value != w {
+				s.t.Errorf("%s: %s is %q, want %q", service, name, value, w)
+			}
+			delete(want, name)
+		}
+	}
+	if len(want) > 0 {
+		s.t.Errorf("%s: not in %s: %v", service, status, want)
+	}
+	mounts, err := s.e.inside("cat", "/proc/"+pid+"/mounts")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(mounts) {
+		fields := strings.Fields(line)
+		if at := fields[1]; (at == "/" || at == "/run/secrets") && !strings.HasPrefix(fields[3], "ro,") {
+			s.t.Errorf("%s: %s is mounted %s", service, at, fields[3])
+		}
+	}
+}
+
+// A wrong password makes the container unhealthy, is told once, and restarts
+// nothing. The right one heals it, both written into the file and put in its
+// place.
+func testWrongPassword(t *testing.T, e *engine) {
+	s := newStack(t, e, "BEARERD_SERVICE=mine\n", "querysim") // bearerd follows, when its password is wrong
+	password := filepath.Join(s.secrets(), "password")
+	right := textOf(t, "deploy/compose/simulator/password")
+	writeFile(t, password, "wrong\n")
+	s.compose("up", "--no-build", "--detach", "bearerd")
+	eventually(t, "the login is rejected", func() bool { return strings.Contains(s.log(), `"message":"login rejected"`) })
+	s.waitForHealth("bearerd", "unhealthy")
+	check := s.inspect("bearerd", "{{(index .State.Health.Log 0).Output}}")
+	if !strings.Contains(check, "not ready: ") || !strings.Contains(check, "BEARERD_PASSWORD") {
+		t.Errorf("the health check says %q", check)
+	}
+	if n := strings.Count(s.log(), `"level":"error"`); n != 1 {
+		t.Errorf("%d errors in the log, want 1:\n%s", n, s.log())
+	}
+	started := s.inspect("bearerd", "{{.State.StartedAt}} {{.RestartCount}}")
+
+	writeFile(t, password, right)
+	s.waitForHealth("bearerd", "healthy")
+	s.expectNames(s.fromHost("http://localhost:8080" + namesPath))
+
+	// Rotation of a password that worked: querysim takes the new one at its
+	// start, and has forgotten all tokens.
+	replace := func(text string) {
+		writeFile(t, password+".new", text)
+		if err := os.Rename(password+".new", password); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace("wrong again\n")
+	s.compose("restart", "querysim")
+	s.waitForHealth("querysim", "healthy")
+	if answer, err := s.fromHost("http://localhost:8080" + namesPath); err == nil {
+		t.Errorf("with a wrong password: %s", answer)
+	}
+	s.waitForHealth("bearerd", "unhealthy")
+	replace(right)
+	s.waitForHealth("bearerd", "healthy")
+	s.expectNames(s.fromHost("http://localhost:8080" + namesPath))
+	if got := s.inspect("bearerd", "{{.State.StartedAt}} {{.RestartCount}}"); got != started || !strings.HasSuffix(got, " 0") {
+		t.Errorf("started at %s, then at %s", started, got)
+	}
+	if strings.Contains(s.log(), strings.TrimSpace(right)) {
+		t.Error("the password is in the log")
+	}
+}
+
+func (s *stack) log() string {
+	s.t.Helper()
+	cmd := s.e.command(dockerProgram, "logs", s.id("bearerd"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(out)
+}
+
+// Prometheus of the profile observe finds bearerd and loads the rules. Grafana
+// is not to be had without a registry.
+func testObserve(t *testing.T, e *engine) {
+	e.provideTool(t, imageOf(t, "tool"))
+	e.providePrometheus(t, imageOf(t, "prometheus"))
+	s := newStack(t, e, "", "prometheus", "bearerd")
+	s.waitForHealth("prometheus", "healthy")
+	s.expectConfined("prometheus", 65534)
+	ask := func(path string, into any) {
+		t.Helper()
+		text, err := s.fromHost("http://localhost:9090/api/v1/" + path)
+		if err == nil {
+			err = json.Unmarshal([]byte(text), into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "Prometheus has bearerd's metrics", func() bool {
+		var answer struct {
+			Data struct {
+				Result []struct{ Value [2]any }
+			}
+		}
+		ask("query?query=bearerd_ready", &answer)
+		return len(answer.Data.Result) == 1 && answer.Data.Result[0].Value[1] == "1"
+	})
+	var rules struct {
+		Data struct {
+			Groups []struct {
+				Rules []struct{ Name, Health, LastError string }
+			}
+		}
+	}
+	ask("rules", &rules)
+	loaded := 0
+	for _, group := range rules.Data.Groups {
+		loaded += len(group.Rules)
+	}
+	text := textOf(t, "deploy/prometheus/rules.yml")
+	if want := strings.Count(text, "- alert:") + strings.Count(text, "- record:"); loaded != want || want == 0 {
+		t.Errorf("%d rules are loaded, want %d", loaded, want)
+	}
+}
+
+// imageOf is what docker-compose.yml says that a service runs.
+func imageOf(t *testing.T, service string) string {
+	t.Helper()
+	p, err := loadCompose(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Services[service].Image
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// makeReadable lets the user of a container into folders.
+func makeReadable(t *testing.T, folders ...string) {
+	t.Helper()
+	for _, folder := range folders {
+		if err := os.Chmod(folder, 0o755); err != nil {
+			t.Fatal(fmt.Errorf("making it readable: %w", err))
+		}
+	}
+}

@@ -31,20 +31,14 @@ func newStack(t *testing.T, e *engine, env string, up ...string) *stack {
 		t.Fatal(err)
 	}
 	s := &stack{t, e, dir}
-	for _, path := range []string{"docker-compose.yml", "deploy/compose", "deploy/prometheus", "deploy/grafana"} {
-		if info, err := os.Stat(filepath.Join(root, path)); err != nil {
-			t.Fatal(err)
-		} else if info.IsDir() {
-			err = os.CopyFS(filepath.Join(dir, path), os.DirFS(filepath.Join(root, path)))
-		} else {
-			writeFile(t, filepath.Join(dir, path), textOf(t, path))
-		}
-		if err != nil {
+	writeFile(t, filepath.Join(dir, "docker-compose.yml"), textOf(t, "docker-compose.yml"))
+	for from, to := range map[string]string{
+		"deploy/compose": "deploy/compose", "deploy/prometheus": "deploy/prometheus", "deploy/grafana": "deploy/grafana",
+		"deploy/compose/simulator": "deploy/compose/mine",
+	} {
+		if err := os.CopyFS(filepath.Join(dir, to), os.DirFS(filepath.Join(root, from))); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := os.CopyFS(s.secrets(), os.DirFS(filepath.Join(root, "deploy/compose/simulator"))); err != nil {
-		t.Fatal(err)
 	}
 	makeReadable(t, e.dir, dir, filepath.Join(dir, "deploy"), filepath.Join(dir, "deploy/compose"), s.secrets())
 	writeFile(t, filepath.Join(dir, ".env"), env)

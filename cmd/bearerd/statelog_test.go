@@ -117,18 +117,22 @@ type daemon struct {
 	mu      sync.Mutex
 }
 
-func newDaemon(t *testing.T, wait time.Duration, password tokens.Source, login, upstream roundTrip) *daemon {
+func newDaemon(t *testing.T, wait time.Duration, password tokens.Source, login, upstream roundTrip, change ...func(*tokens.Options)) *daemon {
 	t.Helper()
 	d := &daemon{codes: make(map[proxy.Code]int)}
 	states := &stateLog{logger: openLog(&d.out, "info", "json").events}
-	d.manager = tokens.New(tokens.Options{
+	options := tokens.Options{
 		Login: tokens.Login{
 			URL: "https://login.example/token", Grant: "password", Transport: login, Timeout: 10 * time.Second,
 			Username: tokens.Source{Value: "me"}, Password: password,
 		},
 		Wait:    wait,
 		Observe: states.login,
-	})
+	}
+	for _, c := range change {
+		c(&options)
+	}
+	d.manager = tokens.New(options)
 	states.status = d.manager.Status
 	target, err := url.Parse("https://upstream.example")
 	if err != nil {

@@ -204,6 +204,7 @@ func (u *upstream) bare(t *testing.T) *httputil.ReverseProxy {
 
 // process is a running bearerd.
 type process struct {
+	cmd    *exec.Cmd
 	url    string // of the data listener
 	ended  chan struct{}
 	mu     sync.Mutex // guards what follows
@@ -246,7 +247,7 @@ func start(t *testing.T, env ...string) *process {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{ended: make(chan struct{})}
+	p := &process{cmd: cmd, ended: make(chan struct{})}
 	serving := make(chan string, 1)
 	go p.read(stderr, serving)
 	t.Cleanup(func() {

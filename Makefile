@@ -15,6 +15,7 @@ ci: ## all steps
 
 probes: ## the Kubernetes manifests' probes through five minutes of a wrong password; as root on Linux
 	CI=true go -C deploy/verify test -count=1 -v -timeout 20m -parallel 8 ./kubernetes -args -probes-for 5m
+
 toxiproxy: ## 20 minutes of a bad network; the figures of CONTRIBUTING
 	go -C cmd/internal/interop test -count=1 -timeout 30m -run '^TestToxiproxy$$' -v . -toxic-for 20m
 

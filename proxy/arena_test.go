@@ -511,7 +511,7 @@ func (a *arena) judgeAnswer(t testing.TB, m message, v *visit) {
 			}
 		}
 	}
-	for _, name := range []string{"Connection", "Content-Length", "Transfer-Encoding", "Trailer", "Host", "Authorization"} {
+	for _, name := range []string{"Connection", "Content-Length", "Transfer-Encoding", "Trailer", "Host", "Authorization", "Location"} {
 		if got := m.trailer.values(name); got != nil {
 			t.Errorf("got the trailer %s: %q, want none", name, got)
 		}

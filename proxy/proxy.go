@@ -203,7 +203,7 @@ func (h *Handler) forward(ex *exchange, r *http.Request) {
 	h.reverse.ServeHTTP(ex, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex)))
 	// Trailers that upstream did not announce are known only now.
 	for name := range ex.Header() {
-		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && (h.drops(trailer) || neverTrailer(trailer)) {
+		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && h.dropsTrailer(trailer) {
 			delete(ex.Header(), name)
 		}
 	}
@@ -258,11 +258,14 @@ func (h *Handler) modifyResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		exchangeOf(resp.Request.Context()).tunnel = resp.Body
 	}
-	for _, fields := range []http.Header{resp.Header, resp.Trailer} {
-		for name := range fields {
-			if h.drops(name) {
-				delete(fields, name)
-			}
+	for name := range resp.Header {
+		if h.drops(name) {
+			delete(resp.Header, name)
+		}
+	}
+	for name := range resp.Trailer {
+		if h.dropsTrailer(name) {
+			delete(resp.Trailer, name)
 		}
 	}
 	if loc := resp.Header["Location"]; len(loc) == 1 &&
@@ -283,17 +286,17 @@ func (h *Handler) drops(name string) bool {
 	return strings.HasPrefix(name, "Access-Control-") // who may read is not upstream's to say here
 }
 
-// neverTrailer reports whether a field means something else, or harm, behind a
-// body (RFC 9110, 6.5.1). Of those that upstream announces, net/http itself lets
-// none of these pass.
-func neverTrailer(name string) bool {
+// dropsTrailer is drops for a field behind a body, where some mean something
+// else, or harm (RFC 9110, 6.5.1). net/http looks at those alone that upstream
+// announces, and lets Upgrade and Location pass.
+func (h *Handler) dropsTrailer(name string) bool {
 	switch name {
 	case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 		"Authorization", "Proxy-Authenticate", "Proxy-Authorization", "Www-Authenticate",
 		"Cache-Control", "Content-Encoding", "Content-Range", "Content-Type", "Expect", "Location", "Max-Forwards", "Pragma", "Range":
 		return true
 	}
-	return false
+	return h.drops(name)
 }
 
 // errNoStatus is for an answer such as 099, which net/http would panic at.

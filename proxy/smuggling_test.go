@@ -311,6 +311,7 @@ var replyAttacks = []replyAttack{
 	{"trailers that frame", "HTTP/1.1 200 OK\r\nTrailer: Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 50\r\n\r\n", `502 "problem"; 200 "ok"`},
 	{"trailers that frame, unannounced", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 50\r\nSet-Cookie: a=b\r\nAccess-Control-Allow-Origin: *\r\n\r\n", `200 "abc"; 200 "ok"`},
 	{"trailers of a connection, unannounced", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nConnection: close\r\nKeep-Alive: x\r\nupgrade: h2c\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\nHost: evil.example\r\nAuthorization: x\r\n\r\n", `200 "abc"; 200 "ok"`},
+	{"trailers of a connection, announced", "HTTP/1.1 200 OK\r\nTrailer: Upgrade, Location\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nUpgrade: h2c\r\nLocation: /x\r\n\r\n", `200 "abc"; 200 "ok"`},
 
 	{"bare CR in a value", "HTTP/1.1 200 OK\r\nX: y\rSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\nhi", `502 "problem"; 200 "ok"`},
 	{"bare LF in a value", "HTTP/1.1 200 OK\r\nX: y\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\nhi", `200 "hi"; 200 "ok"`},

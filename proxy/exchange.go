@@ -104,6 +104,7 @@ func (ex *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(ex.w).Hijack()
 	if err == nil {
 		ex.Status = http.StatusSwitchingProtocols
+		ex.Header().Del("Connection") // a close, which upstream's Upgrade would stand beside
 	}
 	return conn, buffered, err
 }

@@ -274,12 +274,18 @@ func TestDrainDelay(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}), make(chan struct{})
 	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
+		switch r.URL.Path {
+		case "/slow":
 			close(arrived)
 			<-release
+		case "/tunnel":
+			rw.Header().Set("Connection", "Upgrade")
+			rw.Header().Set("Upgrade", "websocket")
+			rw.WriteHeader(http.StatusSwitchingProtocols)
 		}
 	}))
-	p := w.start(t, append(w.env("vyopta"), "BEARERD_DRAIN_DELAY=2s")...)
+	const delay = 3 * time.Second
+	p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_UPGRADE=true", "BEARERD_DRAIN_DELAY="+delay.String())...)
 	c := newClient(t)
 	slow := make(chan error, 1)
 	go func() { slow <- expectStatus(c, p.url+"/slow", 200) }()
@@ -292,10 +298,23 @@ func TestDrainDelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectDraining(t, p)
-	if resp, err := c.Get(p.url + "/"); err != nil {
-		t.Error(err)
-	} else if _ = resp.Body.Close(); !resp.Close {
-		t.Error("an answer within DRAIN_DELAY keeps the connection, want its client sent away")
+	for path, upgrade := range map[string]string{"/": "", "/h2c": "h2c", "/tunnel": "websocket"} {
+		req, err := http.NewRequest("GET", p.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if upgrade != "" {
+			req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {upgrade}}
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		_ = resp.Body.Close()
+		if isTunnel := resp.StatusCode == http.StatusSwitchingProtocols; isTunnel != (path == "/tunnel") || resp.Close == isTunnel {
+			t.Errorf("%s within DRAIN_DELAY: got %s, Connection: %q, want an answer that sends its client away, or the tunnel", path, resp.Status, resp.Header["Connection"])
+		}
 	}
 	close(release)
 	if err := <-slow; err != nil {
@@ -304,7 +323,7 @@ func TestDrainDelay(t *testing.T) {
 	if code := p.exitCode(10 * time.Second); code != 0 {
 		t.Errorf("exit code: got %d, want 0", code)
 	}
-	if d := time.Since(began); d < 2*time.Second {
+	if d := time.Since(began); d < delay {
 		t.Errorf("it ended after %v, want DRAIN_DELAY first", d)
 	}
 }

@@ -157,7 +157,7 @@ func (s *service) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.begin()
 		defer s.requests.end()
-		if s.stopping.Load() && r.Header.Get("Upgrade") == "" {
+		if s.stopping.Load() {
 			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)

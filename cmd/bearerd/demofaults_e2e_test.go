@@ -84,6 +84,7 @@ func TestTour(t *testing.T) {
 }
 
 func TestTourCanBeLeft(t *testing.T) {
+	t.Parallel()
 	cmd, stdout, end := startTour(t)
 	stdout.until(t, `waiting for bearerd to renew`)
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {

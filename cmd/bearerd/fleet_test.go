@@ -56,6 +56,7 @@ func fleet(t *testing.T, n int, password string, then func(*querysim.Simulator))
 }
 
 func TestDeployREADMEFleetTable(t *testing.T) {
+	t.Parallel()
 	_, text, _ := strings.Cut(textOf(t, "../../deploy/README.md"), "\n## Scaling\n")
 	rows := regexp.MustCompile(`(?m)^\| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| (\d+) \|$`).FindAllStringSubmatch(text, -1)
 	if len(rows) != 5 {
@@ -94,6 +95,7 @@ func TestDeployREADMEFleetTable(t *testing.T) {
 // Pods that have worked try again each hour when the password is changed at the
 // login server. Many of them keep the account locked: README says so.
 func TestDeployREADMEChangedPassword(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ pods, least, most int }{{2, 0, 0}, {100, 60, 150}} {
 		fleet(t, tt.pods, querysim.Password, func(sim *querysim.Simulator) {
 			sim.SetPassword("another")

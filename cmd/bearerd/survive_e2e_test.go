@@ -198,6 +198,7 @@ func spans(text string) (all []string) {
 
 // Every row of README's table of faults, as it stands there.
 func TestSurvives(t *testing.T) {
+	t.Parallel()
 	_, section, _ := strings.Cut(textOf(t, "../../README.md"), "\n### See it survive\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	rows := regexp.MustCompile(`(?m)^\| (.*) \| (.*) \| (.*) \| (.*) \|$`).FindAllStringSubmatch(section, -1)

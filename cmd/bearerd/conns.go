@@ -45,48 +45,48 @@ func (r *running) wait(ctx context.Context) {
 // to close the connection would fail it.
 const firstRequest = time.Second
 
-// connSet holds connections that have sent nothing yet. Once net/http's Shutdown
-// has begun, it drops what they send and waits 5 s for those that send nothing
-// (server.go, serve and closeIdleConns). Make it with newConnSet.
-type connSet struct {
-	silent *running // as many as conns; its count is read without the lock, as net/http calls observe twice a request
+// silentConns holds connections that have sent nothing yet. Once net/http's
+// Shutdown has begun, it drops what they send and waits 5 s for those that send
+// nothing (server.go, serve and closeIdleConns). Make it with newSilentConns.
+type silentConns struct {
+	count *running // of conns; read without the lock, as net/http calls observe twice a request
 
 	mu    sync.Mutex             // guards conns
 	conns map[net.Conn]time.Time // since when
 }
 
-func newConnSet() *connSet {
-	return &connSet{silent: newRunning(), conns: make(map[net.Conn]time.Time)}
+func newSilentConns() *silentConns {
+	return &silentConns{count: newRunning(), conns: make(map[net.Conn]time.Time)}
 }
 
-func (c *connSet) observe(conn net.Conn, state http.ConnState) {
-	if state != http.StateNew && c.silent.n.Load() == 0 {
+func (c *silentConns) observe(conn net.Conn, state http.ConnState) {
+	if state != http.StateNew && c.count.n.Load() == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if state == http.StateNew {
 		c.conns[conn] = time.Now()
-		c.silent.begin()
+		c.count.begin()
 	} else if _, ok := c.conns[conn]; ok {
 		delete(c.conns, conn)
-		c.silent.end()
+		c.count.end()
 	}
 }
 
 // settle waits until each connection has sent a request or has had its time,
 // and is closed. No further connection may come. It returns early when ctx ends.
-func (c *connSet) settle(ctx context.Context) {
+func (c *silentConns) settle(ctx context.Context) {
 	c.mu.Lock()
 	for conn, since := range c.conns {
-		timer := time.AfterFunc(time.Until(since.Add(firstRequest)), func() { c.closeSilent(conn) })
+		timer := time.AfterFunc(time.Until(since.Add(firstRequest)), func() { c.close(conn) })
 		defer timer.Stop()
 	}
 	c.mu.Unlock()
-	c.silent.wait(ctx)
+	c.count.wait(ctx)
 }
 
-func (c *connSet) closeSilent(conn net.Conn) {
+func (c *silentConns) close(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.conns[conn]; ok {

@@ -24,7 +24,7 @@ func TestSettle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newConnSet()
+				c := newSilentConns()
 				closed := make(map[string]*bool)
 				for name, asks := range map[string]time.Duration{"asking": test.asks, "silent": time.Hour} {
 					ours, theirs := net.Pipe()

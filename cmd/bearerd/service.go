@@ -34,7 +34,7 @@ type service struct {
 
 	data           *http.Server
 	dataListeners  []net.Listener
-	newConns       *connSet
+	silent         *silentConns
 	accepting      sync.WaitGroup                   // goroutines that accept connections of data
 	requests       *running                         // handlers of data
 	header         atomic.Pointer[proxy.HeaderRule] // that callers must send
@@ -56,7 +56,7 @@ type observers struct {
 // is an error here. It starts nothing.
 func newService(cfg Config, log logs, o observers, in inherited) (*service, error) {
 	s := &service{
-		cfg: cfg, log: log, requests: newRunning(), newConns: newConnSet(),
+		cfg: cfg, log: log, requests: newRunning(), silent: newSilentConns(),
 		started: time.Now(), registry: prometheus.NewRegistry(), quit: make(chan struct{}, 1),
 	}
 	err := s.readHeader()
@@ -114,7 +114,7 @@ func newService(cfg Config, log logs, o observers, in inherited) (*service, erro
 	base, end := context.WithCancelCause(context.Background())
 	s.endRequests = func() { end(errStopping) }
 	s.data.BaseContext = func(net.Listener) context.Context { return base }
-	s.data.ConnState = s.newConns.observe
+	s.data.ConnState = s.silent.observe
 	answers := admin{
 		status:   s.manager.Status,
 		stopping: s.stopping.Load,
@@ -265,7 +265,7 @@ func (s *service) drain() {
 	defer cancel()
 	closeAll(s.dataListeners)
 	s.accepting.Wait()
-	s.newConns.settle(grace)
+	s.silent.settle(grace)
 	_ = s.data.Shutdown(grace) // an error means that something is left
 	s.requests.wait(grace)
 }

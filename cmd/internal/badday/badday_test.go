@@ -54,7 +54,7 @@ func TestSchedules(t *testing.T) {
 	if n := count(long, revocation) + 1; n != 40 { // one is a rotation's
 		t.Errorf("%d revocations in ten minutes, want 40", n)
 	}
-	for _, k := range []kind{revocation, outage, throttling, rotation, lock, upstreamUp, rolling} {
+	for _, k := range []kind{revocation, outage, throttling, rotation, lock, upstreamRestart, rolling} {
 		if count(long, k) == 0 || count(short, k) == 0 {
 			t.Errorf("%s: %d in the long form and %d in the short, want both", k, count(long, k), count(short, k))
 		}
@@ -85,7 +85,7 @@ func aDay() *day {
 		bands: []band{
 			{event: event{kind: revocation}, from: at(12), over: at(12), healed: at(12)},
 			{event: event{kind: outage, fault: querysim.LoginDown}, from: at(20), over: at(30), healed: at(32)},
-			{event: event{kind: upstreamUp}, from: at(50), over: at(51), healed: at(51)},
+			{event: event{kind: upstreamRestart}, from: at(50), over: at(51), healed: at(51)},
 		},
 	}
 }

@@ -237,7 +237,7 @@ func (d *day) happen(ctx context.Context, e event) error {
 		}
 		d.asked = append(d.asked, d.now())
 		return d.current().logIn()
-	case upstreamUp:
+	case upstreamRestart:
 		d.upstream.down()
 		if err := lasts(); err != nil {
 			return err

@@ -30,7 +30,7 @@ type culprit string
 const (
 	theLogin    culprit = "no token was to be had"
 	theUpstream culprit = "upstream was down"
-	theStop     culprit = "still running SHUTDOWN_GRACE after SIGTERM"
+	theStop     culprit = "still running at the end of SHUTDOWN_GRACE"
 	bearerd     culprit = "bearerd"
 )
 

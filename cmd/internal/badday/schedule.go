@@ -10,13 +10,13 @@ import (
 type kind string
 
 const (
-	revocation kind = "revocation"
-	outage     kind = "login outage"
-	throttling kind = "429"
-	rotation   kind = "rotation"
-	lock       kind = "account locked"
-	upstreamUp kind = "upstream restart"
-	rolling    kind = "rolling restart"
+	revocation      kind = "revocation"
+	outage          kind = "login outage"
+	throttling      kind = "429"
+	rotation        kind = "rotation"
+	lock            kind = "account locked"
+	upstreamRestart kind = "upstream restart"
+	rolling         kind = "rolling restart"
 )
 
 // event is one thing that goes wrong.
@@ -62,19 +62,19 @@ func longDay() schedule {
 		drain: 5 * time.Second, grace: 25 * time.Second, rate: 16 << 20,
 	}
 	s.add(revocations(10, 16, 22, 28, 34, 40, 46, 52)...)
-	s.add(event{at: seconds(57), kind: upstreamUp, lasts: seconds(1)},
+	s.add(event{at: seconds(57), kind: upstreamRestart, lasts: seconds(1)},
 		event{at: seconds(62), kind: outage, fault: querysim.LoginDown, lasts: seconds(3)})
 	s.add(revocations(72, 76, 80, 84)...)
 	s.add(event{at: seconds(88), kind: outage, fault: querysim.LoginReset, lasts: seconds(4)})
 	s.add(revocations(104, 108, 112)...)
-	s.add(event{at: seconds(115), kind: upstreamUp, lasts: seconds(0.5)},
+	s.add(event{at: seconds(115), kind: upstreamRestart, lasts: seconds(0.5)},
 		event{at: seconds(120), kind: rotation})
 	s.add(revocations(130, 134, 138)...)
 	s.add(event{at: seconds(145), kind: outage, fault: querysim.LoginHTML, lasts: seconds(6)})
 	s.add(revocations(164, 168, 172, 176)...)
 	s.add(event{at: seconds(180), kind: outage, fault: querysim.LoginStatus, lasts: seconds(25)})
 	s.add(revocations(230, 234, 238, 242)...)
-	s.add(event{at: seconds(246), kind: upstreamUp, lasts: seconds(2)},
+	s.add(event{at: seconds(246), kind: upstreamRestart, lasts: seconds(2)},
 		event{at: seconds(250), kind: rolling})
 	s.add(revocations(253)...) // both processes hold a token
 	s.add(event{at: seconds(285), kind: throttling, fault: querysim.LoginTooMany.With("5s"), lasts: seconds(20)})
@@ -83,11 +83,11 @@ func longDay() schedule {
 	s.add(revocations(345, 349)...)
 	s.add(event{at: seconds(355), kind: lock, lasts: time.Minute})
 	s.add(revocations(460, 464, 468, 472)...)
-	s.add(event{at: seconds(480), kind: upstreamUp, lasts: seconds(3)},
+	s.add(event{at: seconds(480), kind: upstreamRestart, lasts: seconds(3)},
 		event{at: seconds(488), kind: rolling})
 	s.add(revocations(491)...)
 	s.add(revocations(525, 540)...)
-	s.add(event{at: seconds(560), kind: upstreamUp, lasts: seconds(1)})
+	s.add(event{at: seconds(560), kind: upstreamRestart, lasts: seconds(1)})
 	return s
 }
 
@@ -102,7 +102,7 @@ func shortDay() schedule {
 	s.add(event{at: seconds(2.5), kind: outage, fault: querysim.LoginDown, lasts: seconds(1.5)})
 	s.add(revocations(7)...)
 	s.add(event{at: seconds(8), kind: outage, fault: querysim.LoginReset, lasts: seconds(1.5)},
-		event{at: seconds(12), kind: upstreamUp, lasts: seconds(0.5)},
+		event{at: seconds(12), kind: upstreamRestart, lasts: seconds(0.5)},
 		event{at: seconds(13.5), kind: outage, fault: querysim.LoginHTML, lasts: seconds(2)},
 		event{at: seconds(18.5), kind: rotation})
 	s.add(revocations(19.5)...)
@@ -111,7 +111,7 @@ func shortDay() schedule {
 	s.add(event{at: seconds(33), kind: throttling, fault: querysim.LoginTooMany.With("2s"), lasts: seconds(5)},
 		event{at: seconds(41), kind: rotation, revokes: true, lasts: seconds(1)},
 		event{at: seconds(45), kind: lock, lasts: seconds(5), unlocked: true},
-		event{at: seconds(51), kind: upstreamUp, lasts: seconds(0.5)},
+		event{at: seconds(51), kind: upstreamRestart, lasts: seconds(0.5)},
 		event{at: seconds(52.5), kind: rolling})
 	s.add(revocations(53.5, 58)...)
 	return s
@@ -136,7 +136,7 @@ func (e event) hurtsLogin() bool {
 }
 
 // hurtsUpstream tells whether upstream is gone while e lasts.
-func (e event) hurtsUpstream() bool { return e.kind == upstreamUp }
+func (e event) hurtsUpstream() bool { return e.kind == upstreamRestart }
 
 // revoked tells whether e ends all tokens as it begins.
 func (e event) revoked() bool { return e.kind == revocation || e.revokes }

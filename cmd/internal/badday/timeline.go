@@ -117,7 +117,7 @@ func (g *drawing) bands(d *day) {
 		}
 		class := "login"
 		switch b.kind {
-		case upstreamUp:
+		case upstreamRestart:
 			class = "up"
 		case rolling:
 			class = "roll"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -447,4 +448,33 @@ func TestREADMEMakesEachSecret(t *testing.T) {
 			}
 		}
 	}
+}
+
+// README's command makes of the rules what the Prometheus operator takes.
+func TestREADMEMakesAPrometheusRule(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(readme)) {
+		command, ok := strings.CutSuffix(strings.TrimSpace(line), " | kubectl apply -f -")
+		if !ok || !strings.Contains(command, "PrometheusRule") {
+			continue
+		}
+		sh := exec.Command("sh", "-c", command)
+		sh.Dir = "../.."
+		manifest, err := sh.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		object, err := decode(manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rule, ok := object.(*monitoringv1.PrometheusRule); !ok || len(rule.Spec.Groups) != 1 || len(rule.Spec.Groups[0].Rules) < 8 {
+			t.Errorf("got %+v", object)
+		}
+		return
+	}
+	t.Error("README makes no PrometheusRule")
 }

@@ -69,9 +69,10 @@ func monitor(t *testing.T) *monitored {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	at := start(t, exec.Command(prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address=127.0.0.1:0")).wait(`msg="?Listening on"? address=(\S+)`)
-	m.prometheus = "http://" + at[1]
+	server := start(t, exec.Command(prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address=127.0.0.1:0"))
+	m.prometheus = "http://" + server.wait(`msg="?Listening on"? address=(\S+)`)[1]
+	server.wait("Server is ready to receive web requests") // until then it answers 503
 
 	m.provoke(t, used)
 	return m
@@ -262,7 +263,7 @@ func (p *process) wait(pattern string) (match []string) {
 // eventually waits until ok says yes.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	const within = time.Minute
+	const within = 2 * time.Minute
 	deadline := time.Now().Add(within)
 	for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
 		if ok() {

@@ -27,7 +27,7 @@ const (
 	dockerProgram  = "/usr/bin/docker"
 	composeProgram = "/usr/bin/docker-compose"
 	dockerdProgram = "/usr/sbin/dockerd"
-	busybox        = "/bin/busybox" // static
+	busybox        = "/bin/busybox"
 )
 
 // engine is a Docker Engine with network, mounts and processes of its own: what
@@ -144,7 +144,7 @@ func (e *engine) inside(args ...string) (string, error) {
 }
 
 // provide makes a local image under the name of a public one, which cannot be
-// had without a registry: static busybox, and what add adds.
+// had without a registry: busybox, and what add adds.
 func (e *engine) provide(t *testing.T, name string, changes []string, add func(*imageWriter)) {
 	t.Helper()
 	args := []string{"import"}
@@ -157,7 +157,7 @@ func (e *engine) provide(t *testing.T, name string, changes []string, add func(*
 		for _, dir := range []string{"tmp", "root"} {
 			out.entry(tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o1777})
 		}
-		out.file(busybox, "bin/busybox")
+		out.program(busybox, "bin/busybox")
 		applets, err := exec.Command(busybox, "--list").Output()
 		out.check(err)
 		for name := range strings.FieldsSeq(string(applets)) {
@@ -215,6 +215,26 @@ func (w *imageWriter) file(from, to string) {
 	}
 }
 
+// program adds the program that is at from as to, and the libraries that it is
+// linked with.
+func (w *imageWriter) program(from, to string) {
+	w.file(from, to)
+	file, err := elf.Open(from)
+	if !w.check(err) {
+		return
+	}
+	dynamic := file.Section(".interp") != nil
+	_ = file.Close()
+	if !dynamic {
+		return
+	}
+	out, err := exec.Command("ldd", from).Output()
+	w.check(err)
+	for _, library := range regexp.MustCompile(`/\S+`).FindAllString(string(out), -1) {
+		w.file(library, strings.TrimPrefix(library, "/"))
+	}
+}
+
 // tree adds all files below from, but those that skip names, as to.
 func (w *imageWriter) tree(from, to string, skip ...string) {
 	w.check(filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
@@ -259,33 +279,15 @@ func (e *engine) provideTool(t *testing.T, image string) {
 	e.provide(t, image, []string{"ENV PATH=/bin"}, nil)
 }
 
-// providePrometheus is this machine's Prometheus with the libraries that it is
-// linked with.
+// providePrometheus is this machine's.
 func (e *engine) providePrometheus(t *testing.T, image string) {
 	t.Helper()
 	program, err := exec.LookPath("prometheus")
 	if err != nil {
 		lacking(t, "prometheus")
 	}
-	file, err := elf.Open(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dynamic := file.Section(".interp") != nil
-	_ = file.Close()
-	var libraries []string
-	if dynamic {
-		out, err := exec.Command("ldd", program).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		libraries = regexp.MustCompile(`/\S+`).FindAllString(string(out), -1)
-	}
 	e.provide(t, image, []string{"ENV PATH=/bin", "USER 65534:65534", `ENTRYPOINT ["/bin/prometheus"]`}, func(w *imageWriter) {
-		w.file(program, "bin/prometheus")
-		for _, library := range libraries {
-			w.file(library, strings.TrimPrefix(library, "/"))
-		}
+		w.program(program, "bin/prometheus")
 		w.entry(tar.Header{Typeflag: tar.TypeDir, Name: "prometheus", Mode: 0o755, Uid: 65534, Gid: 65534})
 	})
 }

@@ -55,7 +55,8 @@ type Exchange struct {
 type exchange struct {
 	Exchange
 	w        http.ResponseWriter
-	length   int64 // of the response body, as announced; 0: unknown or none
+	sendAway func() bool // as in Options
+	length   int64       // of the response body, as announced; 0: unknown or none
 	writeErr error
 	body     inbound
 	upload   *upload // nil: no body
@@ -91,6 +92,9 @@ func (ex *exchange) WriteHeader(status int) {
 		// for a slow client, and upstream would get a body with a hole in it.
 		ex.Header().Set("Connection", "close")
 	}
+	if ex.sendAway != nil && ex.sendAway() {
+		ex.Header().Set("Connection", "close")
+	}
 	ex.w.WriteHeader(status)
 	if ex.length > copyBufferSize {
 		// The body may be long in coming. That of a small answer is near, and
@@ -104,7 +108,6 @@ func (ex *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(ex.w).Hijack()
 	if err == nil {
 		ex.Status = http.StatusSwitchingProtocols
-		ex.Header().Del("Connection") // a close, which upstream's Upgrade would stand beside
 	}
 	return conn, buffered, err
 }

@@ -62,6 +62,11 @@ type Options struct {
 	MaxInFlight  int           // requests at once; 0: 4096
 	BodyIdle     time.Duration // longest silence in a request body; 0: 60 s
 
+	// SendAway reports whether clients are to make a new connection for their
+	// next request. It is called for each answer, but that of an upgrade, and
+	// must not block. Nil: never.
+	SendAway func() bool
+
 	// Done is told of each request at its end, by the goroutine that served
 	// it; nil: nobody is.
 	Done func(*Exchange)
@@ -134,6 +139,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ex := &exchange{
 		Exchange: Exchange{Method: r.Method, Start: time.Now()},
 		w:        w,
+		sendAway: h.opt.SendAway,
 	}
 	if strings.HasPrefix(r.RequestURI, "/") {
 		ex.Path, _ = splitTarget(r.RequestURI)

@@ -287,8 +287,31 @@ func TestDrainDelay(t *testing.T) {
 	const delay = 3 * time.Second
 	p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_UPGRADE=true", "BEARERD_DRAIN_DELAY="+delay.String())...)
 	c := newClient(t)
+	// sentAway asks, and wants an answer that sends the client away, or the tunnel.
+	sentAway := func(path, upgrade string) error {
+		req, err := http.NewRequest("GET", p.url+path, nil)
+		if err != nil {
+			return err
+		}
+		if upgrade != "" {
+			req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {upgrade}}
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		want := 200
+		if path == "/tunnel" {
+			want = http.StatusSwitchingProtocols
+		}
+		if resp.StatusCode != want || resp.Close != (want == 200) {
+			return fmt.Errorf("%s: got %s, close: %v, want %d, close: %v", path, resp.Status, resp.Close, want, want == 200)
+		}
+		return nil
+	}
 	slow := make(chan error, 1)
-	go func() { slow <- expectStatus(c, p.url+"/slow", 200) }()
+	go func() { slow <- sentAway("/slow", "") }()
 	<-arrived
 	if err := expectStatus(c, p.admin+"/readyz", 200); err != nil {
 		t.Fatal(err)
@@ -299,21 +322,8 @@ func TestDrainDelay(t *testing.T) {
 	}
 	expectDraining(t, p)
 	for path, upgrade := range map[string]string{"/": "", "/h2c": "h2c", "/tunnel": "websocket"} {
-		req, err := http.NewRequest("GET", p.url+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if upgrade != "" {
-			req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {upgrade}}
-		}
-		resp, err := c.Do(req)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		_ = resp.Body.Close()
-		if isTunnel := resp.StatusCode == http.StatusSwitchingProtocols; isTunnel != (path == "/tunnel") || resp.Close == isTunnel {
-			t.Errorf("%s within DRAIN_DELAY: got %s, Connection: %q, want an answer that sends its client away, or the tunnel", path, resp.Status, resp.Header["Connection"])
+		if err := sentAway(path, upgrade); err != nil {
+			t.Errorf("within DRAIN_DELAY: %v", err)
 		}
 	}
 	close(release)

@@ -103,6 +103,9 @@ func newService(cfg Config, log logs, o observers, in inherited) (*service, erro
 		ForwardCookies:        cfg.ForwardCookies,
 		ReplayBuffer:          int64(cfg.ReplayBuffer),
 		MaxInFlight:           cfg.MaxInFlight,
+		// Whoever uses a connection until Shutdown closes it may have a request
+		// on its way.
+		SendAway: s.stopping.Load,
 		Done: func(ex *proxy.Exchange) {
 			observeRequest(m, ex)
 			o.request(ex)
@@ -150,16 +153,11 @@ func newServer(handler http.Handler, logger zerolog.Logger, name string) *http.S
 }
 
 // counted keeps account of the handlers that run: Shutdown does not wait for
-// those of upgraded connections. It also sends clients away during DRAIN_DELAY:
-// whoever uses a connection until Shutdown closes it may have a request on its
-// way.
+// those of upgraded connections.
 func (s *service) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.begin()
 		defer s.requests.end()
-		if s.stopping.Load() {
-			w.Header().Set("Connection", "close")
-		}
 		next.ServeHTTP(w, r)
 	})
 }

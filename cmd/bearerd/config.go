@@ -14,6 +14,7 @@ import (
 	"strings"
 	"text/template"
 	"time"
+	"unicode"
 
 	"github.com/kelseyhightower/envconfig"
 
@@ -177,11 +178,25 @@ type loader struct {
 }
 
 func (l *loader) refuse(variable, format string, args ...any) {
-	l.problems = append(l.problems, problem{variable: variable, text: fmt.Sprintf(format, args...)})
+	l.problems = append(l.problems, problem{variable: variable, text: escaped(fmt.Sprintf(format, args...))})
 }
 
 func (l *loader) warn(variable, format string, args ...any) {
-	l.warnings = append(l.warnings, variable+": "+fmt.Sprintf(format, args...))
+	l.warnings = append(l.warnings, variable+": "+escaped(fmt.Sprintf(format, args...)))
+}
+
+// escaped is a message with its control characters escaped: a remedy may repeat
+// what was written, and a terminal would obey it.
+func escaped(message string) string {
+	var b strings.Builder
+	for _, r := range message {
+		if unicode.IsControl(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // refused tells whether a variable has a problem already, so that a second

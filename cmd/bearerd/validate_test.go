@@ -26,6 +26,8 @@ func TestProblems(t *testing.T) {
 			`UPSTREAM: "api.example.com:8443/x" has no scheme; write https://api.example.com:8443/x`},
 		{"loopback without scheme", []string{"BEARERD_UPSTREAM=localhost:9000"},
 			`UPSTREAM: "localhost:9000" has no scheme; write http://localhost:9000`},
+		{"no scheme, control characters", []string{"BEARERD_UPSTREAM=//a\u0085\x1b[2J"},
+			`UPSTREAM: "//a\u0085\x1b[2J" has no scheme; write https://a\u0085\x1b[2J`},
 		{"user without scheme", []string{"BEARERD_UPSTREAM=me:hunter2@api.example.com"}, "UPSTREAM: has no scheme; begin with https://"},
 		{"other scheme", []string{"BEARERD_UPSTREAM=ftp://api.example.com"},
 			`UPSTREAM: "ftp://api.example.com" has the scheme "ftp"; write http or https`},

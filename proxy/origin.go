@@ -34,7 +34,7 @@ func (g *guard) crossSite(r *http.Request) bool {
 // isPreflight reports whether a browser asks whether it may ask (Fetch
 // standard, "CORS-preflight request").
 func isPreflight(r *http.Request) bool {
-	return r.Method == http.MethodOptions && len(r.Header["Origin"]) > 0 && len(r.Header["Access-Control-Request-Method"]) > 0
+	return r.Method == http.MethodOptions && len(r.Header["Origin"]) > 0 && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
 // newCORS answers preflights, and lets pages of listed origins read what they

@@ -481,7 +481,7 @@ var ourHosts = regexp.MustCompile(`(?i)^(localhost|127\.0\.0\.1|\[::1\]|host\.do
 // in words of its own.
 func (a *arena) may(v *visit) bool {
 	origin, site := v.Header["Origin"], v.Header["Sec-Fetch-Site"]
-	preflight := v.Method == "OPTIONS" && origin != nil && v.Header["Access-Control-Request-Method"] != nil
+	preflight := v.Method == "OPTIONS" && origin != nil && v.Header.Get("Access-Control-Request-Method") != ""
 	isNamed := ourHosts.MatchString(v.Host) && (a.hosts != nil || !strings.Contains(strings.ToLower(v.Host), "proxy.example"))
 	isListed := len(origin) == 1 && slices.Contains(a.origins, origin[0])
 	isForeign := len(origin) > 1 || len(origin) == 1 && !strings.EqualFold(origin[0], "http://"+v.Host) ||

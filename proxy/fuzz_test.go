@@ -105,7 +105,7 @@ var hazards = func() []string {
 		"Origin: http://localhost:3000", "Origin: http://LOCALHOST:3000", "Origin: http://localhost:3000, null", "Origin: http://localhost",
 		"Origin: null", "Origin:", "Origin: https://evil.example", "Origin: http://proxy.example", "Access-Control-Request-Method: POST",
 		"Sec-Fetch-Site: none", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: same-site", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site:",
-		"Idempotency-Key: 1", "User-Agent:", "Accept-Encoding: br",
+		"Idempotency-Key: 1", "User-Agent:", "Accept-Encoding: br", "X-Forwarded-Prefix: /x", "x-forwarded-port: 1",
 	}
 	for _, c := range attacks {
 		if len(c.raw) > 1000 {
@@ -141,9 +141,12 @@ func FuzzRequest(f *testing.F) {
 		f.Add(uint8(bare), "GET", "/a", host, []byte{}, "", "")
 		f.Add(uint8(guarded), "GET", "/a", host, []byte{0}, "", "")
 	}
-	for _, method := range []string{"HEAD", "OPTIONS", "CONNECT", "TRACE", "PATCH", "get"} {
+	for _, method := range []string{"HEAD", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PROPFIND", "get"} {
 		f.Add(uint8(bare), method, "/a", "localhost", []byte{}, "", "")
 		f.Add(uint8(guarded), method, "/a", "localhost", []byte{0}, "Origin: http://localhost:3000\r\nAccess-Control-Request-Method: PUT", "")
+	}
+	for _, method := range []string{"", "PUT"} {
+		f.Add(uint8(bare), "OPTIONS", "/a", "localhost", []byte{}, "Origin: http://localhost\r\nAccess-Control-Request-Method: "+method, "")
 	}
 	for pick, hazard := range hazards {
 		which, picks := pick%len(settings), []byte{byte(pick)}
@@ -156,6 +159,7 @@ func FuzzRequest(f *testing.F) {
 		}
 	}
 	for _, which := range []uint8{prefixed, replayed} {
+		f.Add(which, "POST", "/a", "localhost", []byte{}, "Content-Length: 999", "abc")
 		f.Add(which, "POST", "/a", "localhost", []byte{}, "Expect: 100-continue\r\nContent-Length: 2000", strings.Repeat("a", 2000))
 		f.Add(which, "PUT", "/a", "localhost", []byte{}, "Transfer-Encoding: chunked", "7d0\r\n"+strings.Repeat("a", 2000)+"\r\n0\r\n\r\n")
 	}

@@ -113,10 +113,8 @@ func (h head) check(request bool) (length int64, chunked bool, err error) {
 		!request && (parts[0] != "HTTP/1.1" && parts[0] != "HTTP/1.0" || len(parts[1]) != 3 || strings.Trim(parts[1], "0123456789") != ""):
 		return 0, false, grammarError(fmt.Sprintf("the first line is %.80q", h.line))
 	}
-	for _, f := range h.fields {
-		if name, _, ok := strings.Cut(f, ":"); !ok || !isToken(name) {
-			return 0, false, grammarError(fmt.Sprintf("the field %.80q has no name, is folded, or has space before its colon", f))
-		}
+	if err := checkFields(h.fields); err != nil {
+		return 0, false, err
 	}
 	lengths, encodings := h.values("Content-Length"), h.values("Transfer-Encoding")
 	switch {
@@ -134,6 +132,15 @@ func (h head) check(request bool) (length int64, chunked bool, err error) {
 		return length, false, nil
 	}
 	return -1, false, nil
+}
+
+func checkFields(fields []string) error {
+	for _, f := range fields {
+		if name, _, ok := strings.Cut(f, ":"); !ok || !isToken(name) {
+			return grammarError(fmt.Sprintf("the field %.80q has no name, is folded, or has space before its colon", f))
+		}
+	}
+	return nil
 }
 
 func isToken(s string) bool {
@@ -168,6 +175,9 @@ func strictChunks(in *bufio.Reader, body io.Writer, request bool) ([]string, err
 		}
 	}
 	trailer, err := strictLines(in)
+	if err == nil {
+		err = checkFields(trailer)
+	}
 	if err == nil && request && len(trailer) > 0 {
 		err = grammarError(fmt.Sprintf("the trailer %q", trailer))
 	}

@@ -31,10 +31,10 @@ func FuzzAnswer(f *testing.F) {
 	const good = "HTTP/1.1 200 OK\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n\r\n"
 	for _, body := range []string{
 		`{"access_token":"abc","expires_in":300,"token_type":"bearer"}`, `{"access_token":"abc","expires_in":"300"}`, `{"access_token":"abc","expires_in":"1e400"}`,
-		`{"access_token":"abc","expires_in":-1}`, `{"access_token":"abc","expires_in":0.5}`, `{"access_token":"abc","expires_in":9007199254740993}`,
+		`{"access_token":"abc","expires_in":-1}`, `{"access_token":"abc","expires_in":0.5}`, `{"access_token":"abc","expires_in":100000}`, `{"access_token":"abc","expires_in":9007199254740993}`,
 		`{"access_token":"abc","expires_in":null}`, `{"access_token":"abc","expires_in":[1]}`, `{"access_token":"abc","expires_in":"0x10"}`, `{"access_token":"abc","expires_in":"NaN"}`,
 		`{"access_token":"` + jwt(`{"alg":"RS256"}`, `{"exp":1700000300,"iat":1700000000}`) + `"}`, `{"access_token":"` + jwt(`{"alg":"x"}`, `{"exp":1700000300.5}`) + `","expires_in":600}`,
-		`{"access_token":"` + jwt(`{}`, `{"exp":1e400,"iat":-1e400}`) + `","expires_in":-1}`, `{"access_token":"` + jwt(`{}`, `{"exp":"1700000300","iat":null}`) + `"}`,
+		`{"access_token":"` + jwt(`{}`, `{"exp":1e400,"iat":-1e400}`) + `","expires_in":-1}`, `{"access_token":"` + jwt(`{}`, `{"exp":"1700000300","iat":null}`) + `"}`, `{"access_token":"` + jwt(`{}`, `{"exp":1700000000.5,"iat":1700000000}`) + `"}`,
 		`{"access_token":"a b"}`, `{"access_token":"a\u0000"}`, `{"access_token":"a\r\nX: y"}`, `{"access_token":"a\u00e9"}`, `{"access_token":""}`, `{"access_token":null}`, `{"access_token":["a"]}`,
 		`{"access_token":"a","access_token":"b"}`, `{"access_token":"a","Access_Token":"b"}`, `{"access_token":"a","error":null}`, `{"access_token":"a","error":"x"}`,
 		`{"error":"invalid_grant","error_description":"secret-of-the-server"}`, `{"error":"secret-of-the-server"}`, `{"error":{"a":1}}`, "\ufeff{}", `{"access_token":"abc"`, `{"access_token":"abc"}{}`,
@@ -45,7 +45,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	const object = `{"access_token":"abc"}`
 	for _, answer := range []string{
-		"", "HTTP/1.1", "SSH-2.0-secret-of-the-server\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 000 OK\r\n\r\n" + object, "HTTP/9.9 200 OK\r\n\r\n" + object,
+		"", "HTTP/1.1", "HTTP/1.1 000 x\r\n\r\n{\"error\":\"x\"}", "SSH-2.0-secret-of-the-server\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 000 OK\r\n\r\n" + object, "HTTP/9.9 200 OK\r\n\r\n" + object,
 		"HTTP/1.1 200 OK\r\nX: y\x00secret-of-the-server\r\n\r\n" + object, "HTTP/1.1 200 OK\r\nsecret-of-the-server\r\n\r\n" + object,
 		"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + object, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + object, "HTTP/1.1 200 OK\r\nContent-Length: secret-of-the-server\r\n\r\n" + object,
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n16\r\n" + object + "\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n16\r\n" + object,
@@ -54,7 +54,7 @@ func FuzzAnswer(f *testing.F) {
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n" + object, "HTTP/1.1 204 No Content\r\n\r\n" + object, "HTTP/1.1 201 Created\r\n\r\n" + object,
 		"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://secret-of-the-server/\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n" + object,
 		"HTTP/1.1 401 Unauthorized\r\n\r\n", "HTTP/1.1 403 Forbidden\r\n\r\n{}", "HTTP/1.1 403 Forbidden\r\n\r\n<html>", "HTTP/1.1 500 secret-of-the-server\r\n\r\n{\"error\":\"server_error\"}",
-		"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 120\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 99999999999999999999\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: -5\r\n\r\n",
+		"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 120\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 99999999999999999999\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: -5\r\n\r\n",
 		"HTTP/1.1 503 Unavailable\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\nRetry-After: Tue, 14 Nov 2023 22:14:20 GMT\r\n\r\n", "HTTP/1.1 503 Unavailable\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n\r\n",
 		"HTTP/1.1 503 Unavailable\r\nDate: Mon, 01 Jan 0001 00:00:00 GMT\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n\r\n",
 	} {
@@ -109,7 +109,7 @@ func FuzzAnswer(f *testing.F) {
 var ownWords = regexp.MustCompile(`^HTTP \d{1,3}(, but (` +
 	`the answer is not one JSON object|the answer has a member twice|the answer has an error member|the answer has no access_token string|` +
 	`the access_token has characters that no header may carry|the answer is larger than 1 MiB|the answer broke off: (the exchange failed|the server closed the connection)))?$|` +
-	`^HTTP \d{3}(, an unregistered error code|, error (invalid_(request|client|grant|scope|target|token)|unauthorized_client|unsupported_(grant|response)_type|access_denied|` +
+	`^HTTP \d{1,3}(, an unregistered error code|, error (invalid_(request|client|grant|scope|target|token)|unauthorized_client|unsupported_(grant|response)_type|access_denied|` +
 	`server_error|temporarily_unavailable|(interaction|login|consent|account_selection)_required))?(, a redirect, which is never followed: check the token URL)?$|` +
 	`^(HTTP 200, but the answer broke off: )?(read|write) tcp 127\.0\.0\.1:\d+: [a-z ]+$|^the exchange failed$|^the server closed the connection$`)
 
@@ -173,7 +173,7 @@ func readAnswer(t *testing.T, raw []byte) (access string, bounds []float64) {
 		bounds = append(bounds, n)
 	case string:
 		var number float64
-		if json.Unmarshal([]byte(n), &number) == nil {
+		if strings.TrimSpace(n) == n && json.Unmarshal([]byte(n), &number) == nil {
 			bounds = append(bounds, number)
 		}
 	}
@@ -199,7 +199,7 @@ func readAnswer(t *testing.T, raw []byte) (access string, bounds []float64) {
 // FuzzCredentialFile: what is sent is the file's content but for a BOM and one
 // newline, or nothing is sent.
 func FuzzCredentialFile(f *testing.F) {
-	for _, seed := range []string{"", "pw", "pw\n", "pw\r\n", "\r", "\n\n", "\ufeff", "\ufeffpw\n", "\xff\xfep\x00", "p&w=%zz+\x00"} {
+	for _, seed := range []string{"", "pw", "pw\n", "pw\r\n", " pw \n", "\r", "\n\n", "\ufeff", "\ufeffpw\n", "\xff\xfep\x00", "p&w=%zz+\x00"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {

@@ -171,7 +171,7 @@ func FuzzEnvFile(f *testing.F) {
 	for _, text := range []string{
 		"BEARERD_PASSWORD=x\n# y\nexport BEARERD_SCOPE='a'\n", "\ufeffBEARERD_PASSWORD=\"a b\"\r\nBEARERD_PASSWORD=1", "BEARERD_X='\nBEARERD_Y=\"'\nBEARERD_Z=a #b", "BEARERD_X='\nBEARERD_Y=\"",
 		"BEARERD_SCOPE=a\rBEARERD_PASSWORD=b", "BEARERD_PASSWORD=a\x00b", "BEARERD_PASSWORD=\"$HOME\"\nBEARERD_SCOPE='a'b", "bearerd_password=x\nBEARERD PASSWORD=y\nBEARERD", "https_proxy=http://u:p@h:1\nPATH=/bin # x",
-		"BEARERD_PASSWORD= \u00a0x\u2028 \n\tBEARERD_SCOPE\t=\ta\t", "export BEARERD_A=1 BEARERD_B=2\nBEARERD_C==\n=BEARERD_D\n",
+		"BEARERD_PASSWORD= \u00a0x\u2028 \n\tBEARERD_SCOPE\t=\ta\t", "BEARERD_SCOPE=a\nBEARERD_SCOPE=b", "BEARERD_A B=x", "export BEARERD_A=1 BEARERD_B=2\nBEARERD_C==\n=BEARERD_D\n",
 	} {
 		f.Add(text)
 	}

@@ -56,6 +56,9 @@ func fleet(t *testing.T, n int, password string, then func(*querysim.Simulator))
 }
 
 func TestDeployREADMEFleetTable(t *testing.T) {
+	if testing.Short() {
+		t.Skip("computes for half a minute")
+	}
 	t.Parallel()
 	_, text, _ := strings.Cut(textOf(t, "../../deploy/README.md"), "\n## Scaling\n")
 	rows := regexp.MustCompile(`(?m)^\| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| (\d+) \|$`).FindAllStringSubmatch(text, -1)
@@ -95,6 +98,9 @@ func TestDeployREADMEFleetTable(t *testing.T) {
 // Pods that have worked try again each hour when the password is changed at the
 // login server. Many of them keep the account locked: README says so.
 func TestDeployREADMEChangedPassword(t *testing.T) {
+	if testing.Short() {
+		t.Skip("computes for half a minute")
+	}
 	t.Parallel()
 	for _, tt := range []struct{ pods, least, most int }{{1, 0, 0}, {100, 60, 150}} {
 		fleet(t, tt.pods, querysim.Password, func(sim *querysim.Simulator) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
@@ -26,10 +27,11 @@ func BenchmarkMemory(b *testing.B) {
 			var peak int
 			for b.Loop() {
 				come := make(chan struct{}, load.requests)
-				release := make(chan struct{})
+				held := make(chan struct{})
+				release := sync.OnceFunc(func() { close(held) })
 				w := newWorld(b, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					come <- struct{}{}
-					<-release
+					<-held
 					digest(rw, r)
 				}))
 				p := w.start(b, append(w.env("vyopta"), "BEARERD_LOG_LEVEL=info")...)
@@ -39,14 +41,16 @@ func BenchmarkMemory(b *testing.B) {
 					for range load.requests {
 						<-come
 					}
-					close(release)
+					release()
 				}()
 				err := many(load.requests, func(int) error {
 					resp, err := c.Post(p.url+namesPath, "text/plain", bytes.NewReader(body))
 					if err != nil {
+						release() // the others would wait for it
 						return err
 					}
 					if resp.StatusCode != http.StatusOK {
+						release()
 						err = fmt.Errorf("got %s", resp.Status)
 					}
 					return errors.Join(err, resp.Body.Close())

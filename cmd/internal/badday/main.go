@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	short := flag.Bool("short", false, "the form of one minute, which go test runs")
+	short := flag.Bool("short", false, "the form of one minute")
 	out := flag.String("out", "dist", "`folder` for badday.txt, badday.svg and bearerd's logs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

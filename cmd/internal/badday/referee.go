@@ -162,7 +162,7 @@ func (d *day) dayEnd() time.Duration { return d.current().told }
 func (d *day) free(b band) time.Duration {
 	free := b.healed
 	for _, next := range d.bands {
-		if next.from >= b.from && next.from <= free+margin {
+		if next.from >= b.from && next.from <= free+d.margin() {
 			free = max(free, next.healed)
 		}
 	}

@@ -44,9 +44,9 @@ func parseCommand(args []string) (command, error) {
 	}
 	switch {
 	case len(rest) > 0:
-		return c, usageError(fmt.Sprintf("bearerd %s takes no arguments but flags, got %q", name, rest[0]))
+		return c, usageError(fmt.Sprintf("%s takes no arguments but flags, got %q", name, rest[0]))
 	case name == "demo" && (c.preset != "" || c.envFile != ""):
-		return c, usageError("bearerd demo needs no settings: it takes neither -env-file nor -preset")
+		return c, usageError("demo needs no settings: it takes neither -env-file nor -preset")
 	case c.path != "" && c.path[0] != '/':
 		return c, usageError("-path must begin with a slash: -path /cpmm/api/v1/orgs/42/metrics/names")
 	}

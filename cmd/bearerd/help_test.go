@@ -26,8 +26,8 @@ func TestHelpNamesEverySetting(t *testing.T) {
 			t.Errorf("%s: its default is not in the help", s.name)
 		}
 	}
-	for line := range strings.Lines(help.String()) {
-		if len(line) > 80 && !strings.Contains(line, "https://") {
+	for line := range strings.Lines(usage + help.String()) {
+		if len(line) > 81 && !strings.Contains(line, "https://") {
 			t.Errorf("%d columns: %s", len(line)-1, line)
 		}
 	}

@@ -30,10 +30,10 @@ to it, and forwards it to one API. It logs in by itself, again and again.
 
   bearerd               runs the proxy (also: bearerd serve)
   bearerd demo          shows it at work, with nothing to set up and no account
-      -faults           a tour of two minutes: what a tool gets to see when tokens,
-                        login server, password and account are in trouble
-  bearerd check         the doctor: logs in once, asks upstream once, and reports
-                        what is set and what is wrong
+      -faults           a tour of two minutes: what a tool gets to see when
+                        token, login server, password or account is in trouble
+  bearerd check         the doctor: logs in once, asks upstream once, and
+                        reports what is set and what is wrong
       -path /x          what to ask upstream for; / by default, or the first of
                         BEARERD_ALLOWED_PATHS
       -json             the report for machines
@@ -48,7 +48,8 @@ For serve, check and healthcheck:
       -preset NAME      is short for BEARERD_PRESET
 
 Start with:
-  BEARERD_PRESET=vyopta BEARERD_USERNAME=me@example.com BEARERD_PASSWORD_FILE=/path/to/file bearerd
+  BEARERD_PRESET=vyopta BEARERD_USERNAME=me@example.com \
+    BEARERD_PASSWORD_FILE=/path/to/file bearerd
   curl http://localhost:8080/cpmm/api/v1/orgs/42/metrics/names
 At a terminal, bearerd -preset vyopta asks for user name and password.
 

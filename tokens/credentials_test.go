@@ -20,6 +20,14 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
+// passwordFile returns the path of a new credential file.
+func passwordFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "password")
+	write(t, path, content)
+	return path
+}
+
 // fromFile has the password come from path.
 func fromFile(path string) func(*tokens.Options) {
 	return func(o *tokens.Options) { o.Login.Password = tokens.Source{File: path} }
@@ -71,8 +79,7 @@ func TestCredentialFileContent(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "password")
-				write(t, path, test.content)
+				path := passwordFile(t, test.content)
 				s := newServer(t, nil)
 				m := newManager(t, s, fromFile(path))
 				_, err := m.Token(t.Context())
@@ -211,8 +218,7 @@ func TestFaultCredentialFileRotatedBySymlink(t *testing.T) {
 // A changed file ends a back-off, and a wrong one starts a count of its own.
 func TestCredentialFileChangedWhileBackingOff(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "password")
-		write(t, path, "wrong")
+		path := passwordFile(t, "wrong")
 		s := onlyPassword(t, "right")
 		m := newManager(t, s, fromFile(path))
 		m.Start()
@@ -234,8 +240,7 @@ func TestCredentialFileChangedWhileBackingOff(t *testing.T) {
 // That the old credentials worked once says nothing of the new ones.
 func TestCredentialFileChangedNeverWorked(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "password")
-		write(t, path, "right")
+		path := passwordFile(t, "right")
 		s := onlyPassword(t, "right")
 		m := newManager(t, s, fromFile(path))
 		m.Start()
@@ -254,8 +259,7 @@ func TestCredentialFileChangedNeverWorked(t *testing.T) {
 // The next refresh uses a file that was rotated while all was well.
 func TestFaultCredentialFileRotatedWhileGood(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "password")
-		write(t, path, "old")
+		path := passwordFile(t, "old")
 		s := newServer(t, nil)
 		m := newManager(t, s, fromFile(path))
 		m.Start()
@@ -274,8 +278,7 @@ func TestFaultCredentialFileRotatedWhileGood(t *testing.T) {
 // made when the file is back.
 func TestFaultCredentialFileEmptiedWhileGood(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "password")
-		write(t, path, "pw")
+		path := passwordFile(t, "pw")
 		s := newServer(t, nil)
 		m := newManager(t, s, fromFile(path))
 		m.Start()
@@ -296,8 +299,7 @@ func TestFaultCredentialFileEmptiedWhileGood(t *testing.T) {
 // A half-written file is not used: neither by the poll, which sees it once …
 func TestFaultCredentialFileHalfWrittenPolled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "password")
-		write(t, path, "wrong")
+		path := passwordFile(t, "wrong")
 		s := onlyPassword(t, "right")
 		m := newManager(t, s, fromFile(path))
 		m.Start()
@@ -318,8 +320,7 @@ func TestFaultCredentialFileHalfWrittenPolled(t *testing.T) {
 // … nor by a login that comes upon it.
 func TestFaultCredentialFileHalfWrittenAtLogin(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "password")
-		write(t, path, "")
+		path := passwordFile(t, "")
 		s := newServer(t, nil)
 		m := newManager(t, s, fromFile(path))
 		go func() {
@@ -338,9 +339,8 @@ func TestFaultCredentialFileHalfWrittenAtLogin(t *testing.T) {
 // A file that never settles is not used either, and costs no more than Timeout.
 func TestFaultCredentialFileKeepsChanging(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "password")
 		content := "a"
-		write(t, path, content)
+		path := passwordFile(t, content)
 		s := newServer(t, nil)
 		m := newManager(t, s, fromFile(path))
 		m.Start()
@@ -366,8 +366,7 @@ func TestFaultCredentialFileKeepsChanging(t *testing.T) {
 // account an attempt each time.
 func TestCredentialFileBackUnchangedKeepsTheBackOff(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "password")
-		write(t, path, "wrong")
+		path := passwordFile(t, "wrong")
 		s := newServer(t, rejected)
 		m := newManager(t, s, fromFile(path))
 		m.Start()
@@ -399,8 +398,7 @@ func TestCredentialFileBackUnchangedKeepsTheBackOff(t *testing.T) {
 // it was.
 func TestCredentialFileGoneInTheLoginKeepsTheBackOff(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "password")
-		write(t, path, "wrong")
+		path := passwordFile(t, "wrong")
 		s := newServer(t, rejected)
 		m := newManager(t, s, fromFile(path))
 		m.Start()

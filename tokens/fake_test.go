@@ -267,3 +267,13 @@ func wait(d time.Duration) {
 // it is out of order.
 func rejected(int) reply { return reply{status: 401, body: `{"error":"invalid_grant"}`} }
 func down(int) reply     { return reply{status: 502, body: "<html>Bad Gateway</html>"} }
+
+// goodThen is a good token first and r ever after.
+func goodThen(r reply) func(n int) reply {
+	return func(n int) reply {
+		if n == 1 {
+			return reply{}
+		}
+		return r
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -208,8 +207,7 @@ func FuzzCredentialFile(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
-		path := filepath.Join(t.TempDir(), "password")
-		write(t, path, string(content))
+		path := passwordFile(t, string(content))
 		bubble(t, func(t *testing.T) {
 			s := newServer(t, nil)
 			m := newManager(t, s, fromFile(path))

@@ -286,12 +286,7 @@ func TestRenewJoinsTheLoginUnderWay(t *testing.T) {
 // joins another login until one succeeds.
 func TestRenewFails(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newServer(t, func(n int) reply {
-			if n == 1 {
-				return reply{}
-			}
-			return reply{status: 500, latency: 300 * time.Millisecond}
-		})
+		s := newServer(t, goodThen(reply{status: 500, latency: 300 * time.Millisecond}))
 		m := newManager(t, s)
 		m.Start()
 		m.good(1)

@@ -41,12 +41,7 @@ func TestRefreshAheadBetween70And85Percent(t *testing.T) {
 // Requests go on with the old token while the refresh ahead is under way.
 func TestFaultLoginSlowTokenGood(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newServer(t, func(n int) reply {
-			if n == 1 {
-				return reply{}
-			}
-			return reply{latency: 9 * time.Second}
-		})
+		s := newServer(t, goodThen(reply{latency: 9 * time.Second}))
 		m := newManager(t, s)
 		m.Start()
 		m.good(1)
@@ -101,12 +96,7 @@ func TestFaultLoginDownTokenGood(t *testing.T) {
 // Expired while login fails: answered at once, also while a retry is under way.
 func TestExpiredWhileFailingIsAnsweredAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newServer(t, func(n int) reply {
-			if n == 1 {
-				return reply{}
-			}
-			return reply{status: 500, latency: 5 * time.Second}
-		})
+		s := newServer(t, goodThen(reply{status: 500, latency: 5 * time.Second}))
 		m := newManager(t, s)
 		m.Start()
 		m.good(1)

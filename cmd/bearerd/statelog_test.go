@@ -8,9 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httptrace"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,80 +89,6 @@ func expectFields(t *testing.T, lines []logged) {
 			t.Errorf("%+v: neither what clients get nor what it means to them", n)
 		}
 	}
-}
-
-// roundTrip is an http.RoundTripper.
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func replyWith(status int, body string, header ...string) (*http.Response, error) {
-	h := http.Header{}
-	for i := 0; i < len(header); i += 2 {
-		h.Set(header[i], header[i+1])
-	}
-	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}, nil
-}
-
-// daemon is a token manager, the proxy and the state log in a bubble, without a
-// socket.
-type daemon struct {
-	manager *tokens.Manager
-	proxy   *proxy.Handler
-	out     bytes.Buffer // the log; read it after close
-	clients sync.WaitGroup
-	codes   map[proxy.Code]int // of all requests; guarded by mu
-	mu      sync.Mutex
-}
-
-func newDaemon(t *testing.T, wait time.Duration, password tokens.Source, login, upstream roundTrip, change ...func(*tokens.Options)) *daemon {
-	t.Helper()
-	d := &daemon{codes: make(map[proxy.Code]int)}
-	states := &stateLog{logger: openLog(&d.out, "info", "json").events}
-	options := tokens.Options{
-		Login: tokens.Login{
-			URL: "https://login.example/token", Grant: "password", Transport: login, Timeout: 10 * time.Second,
-			Username: tokens.Source{Value: "me"}, Password: password,
-		},
-		Wait:    wait,
-		Observe: states.login,
-	}
-	for _, c := range change {
-		c(&options)
-	}
-	d.manager = tokens.New(options)
-	states.status = d.manager.Status
-	target, err := url.Parse("https://upstream.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.proxy = proxy.New(proxy.Options{
-		Upstream: target, Source: tokenSource{d.manager}, Transport: upstream, ResponseHeaderTimeout: time.Second,
-		Done: func(ex *proxy.Exchange) {
-			d.mu.Lock()
-			d.codes[ex.Error]++
-			d.mu.Unlock()
-			states.request(ex)
-		},
-	})
-	d.manager.Start()
-	return d
-}
-
-// serve sends a request each period, until the time is over.
-func (d *daemon) serve(period, until time.Duration) {
-	ticker := time.NewTicker(period)
-	defer ticker.Stop()
-	for end := time.Now().Add(until); time.Now().Before(end); <-ticker.C {
-		r := httptest.NewRequest("GET", "/secret-path?secret-query", nil)
-		r.Host = "localhost"
-		d.clients.Go(func() { d.proxy.ServeHTTP(httptest.NewRecorder(), r) })
-	}
-}
-
-func (d *daemon) close() {
-	d.clients.Wait()
-	d.manager.Close()
 }
 
 // A person reads the log of an hour in which nearly everything fails once:

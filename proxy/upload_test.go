@@ -379,7 +379,7 @@ func TestReplayTrickledBody(t *testing.T) {
 	}
 }
 
-// A thousand large uploads at once: memory is bounded by the reserve, and all
+// Many large uploads at once: memory is bounded by the reserve, and all
 // bodies are whole.
 func TestFaultManyLargeUploads(t *testing.T) {
 	const n, size, total = 200, 256 << 10, 1 << 20

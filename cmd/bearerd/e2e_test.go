@@ -293,7 +293,7 @@ func TestMissingPasswordFile(t *testing.T) {
 	}
 }
 
-// Nor does one hold a connection of the admin listener.
+// A client that does not end its body holds no connection of the admin listener.
 func TestAdminWaitsForNoBody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{}, nil)

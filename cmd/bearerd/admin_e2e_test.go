@@ -243,15 +243,7 @@ func TestQuitQuitQuit(t *testing.T) {
 		if status, _ := p.post("/quitquitquit"); status != 202 {
 			t.Errorf("got %d, want 202", status)
 		}
-		for range 2 {
-			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
-			select { // two signals at one moment may come as one
-			case <-p.exited:
-			case <-time.After(500 * time.Millisecond):
-			}
-		}
+		signalTwice(t, p.cmd.Process, p.exited)
 		if code := p.exitCode(5 * time.Second); code != 1 {
 			t.Errorf("exit code: got %d, want 1", code)
 		}

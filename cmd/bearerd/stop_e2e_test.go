@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -77,6 +78,7 @@ func TestFaultSIGTERMWithRequestsInFlight(t *testing.T) {
 	}
 }
 
+// Within DRAIN_DELAY all goes on, and each answer sends its client away.
 func TestDrainDelay(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}), make(chan struct{})
@@ -91,8 +93,7 @@ func TestDrainDelay(t *testing.T) {
 			rw.WriteHeader(http.StatusSwitchingProtocols)
 		}
 	}))
-	const delay = 3 * time.Second
-	p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_UPGRADE=true", "BEARERD_DRAIN_DELAY="+delay.String())...)
+	p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_UPGRADE=true", "BEARERD_DRAIN_DELAY=1h")...)
 	c := newClient(t)
 	// sentAway asks, and wants an answer that sends the client away, or the tunnel.
 	sentAway := func(path, upgrade string) error {
@@ -123,7 +124,6 @@ func TestDrainDelay(t *testing.T) {
 	if err := expectStatus(c, p.admin+"/readyz", 200); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,15 @@ func TestDrainDelay(t *testing.T) {
 	if err := <-slow; err != nil {
 		t.Errorf("a request that was under way: %v", err)
 	}
-	if code := p.exitCode(10 * time.Second); code != 0 {
+}
+
+func TestDrainDelayEnds(t *testing.T) {
+	t.Parallel()
+	const delay = 2 * time.Second
+	w := newWorld(t, querysim.Options{}, nil)
+	p := w.start(t, append(w.env("vyopta"), "BEARERD_DRAIN_DELAY="+delay.String())...)
+	began := time.Now()
+	if code := p.stop(syscall.SIGTERM, 10*time.Second); code != 0 {
 		t.Errorf("exit code: got %d, want 0", code)
 	}
 	if d := time.Since(began); d < delay {
@@ -202,23 +210,27 @@ func TestSecondSignalWithAStuckLog(t *testing.T) {
 		defer close(exited)
 		_ = cmd.Wait()
 	}()
-	for range 2 {
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	signalTwice(t, cmd.Process, exited)
+	if got := cmd.ProcessState.ExitCode(); got != 1 {
+		t.Errorf("exit code: got %d, want 1", got)
+	}
+}
+
+// signalTwice ends a process by a second SIGTERM. It sends one each half second:
+// two that come before the first is taken are one.
+func signalTwice(t *testing.T, process *os.Process, exited <-chan struct{}) {
+	t.Helper()
+	for range 11 {
+		if err := process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
-		select { // two signals at one moment may come as one
+		select {
 		case <-exited:
+			return
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
-	select {
-	case <-exited:
-		if got := cmd.ProcessState.ExitCode(); got != 1 {
-			t.Errorf("exit code: got %d, want 1", got)
-		}
-	case <-time.After(5 * time.Second):
-		t.Error("still running 5 s after the second signal")
-	}
+	t.Fatal("still running 5 s after the second signal")
 }
 
 // A client that has its answer but does not end its body delays no stop.

@@ -25,6 +25,7 @@ type world struct {
 	forbidden map[string]bool // "METHOD target" or "METHOD path": always 401
 	refuseAll bool
 	flapping  bool   // refuse each first attempt, take each second
+	second    int    // status of a second attempt when flapping; 0: 200
 	good      uint64 // oldest generation that is taken
 	attempts  int
 }
@@ -52,6 +53,9 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 	if w.flapping && w.attempts%2 == 1 || err != nil || w.refuseAll || generation < w.good ||
 		w.forbidden[r.Method+" "+r.URL.Path] || w.forbidden[r.Method+" "+r.URL.RequestURI()] {
 		status = 401
+	}
+	if w.flapping && status == 200 && w.second != 0 {
+		status = w.second
 	}
 	return &http.Response{
 		StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
@@ -89,6 +93,16 @@ func (w *world) hammer(d time.Duration, targets ...string) {
 			w.get(target)
 		}
 	}
+}
+
+// getFlapping is get for a flapping upstream: where the 401 was not replayed, the
+// next attempt is a first one again.
+func (w *world) getFlapping(target string) int {
+	status := w.get(target)
+	if w.attempts%2 == 1 {
+		w.attempts++
+	}
+	return status
 }
 
 func atMost(t *testing.T, what string, got, want int) {
@@ -281,12 +295,35 @@ func TestBudgetFlappingUpstream(t *testing.T) {
 		w := newWorld()
 		w.flapping = true
 		for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(time.Second) {
-			w.get("/a")
-			if w.attempts%2 == 1 {
-				w.attempts++ // not replayed: the next one is a first again
-			}
+			w.getFlapping("/a")
 		}
 		atMost(t, "logins in a day of flapping", w.logins(), 40+24*60)
+	})
+}
+
+// A gateway's 502 does not show that the new token was taken: it is no cure.
+func TestBudgetReplayMeets502(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.flapping, w.second = true, 502
+		for i := range 10 {
+			same(t, "status", w.getFlapping("/a"), []int{502, 502, 502, 401, 401, 401, 401, 401, 401, 401}[i])
+		}
+		same(t, "logins", w.logins(), 3)
+	})
+}
+
+// What a path that works has cured costs others nothing.
+func TestBudgetCuresCostOthersNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		same(t, "before", w.get("/works"), 200)
+		for range 5 {
+			w.revoke()
+			same(t, "after a revocation", w.get("/works"), 200)
+		}
+		w.revoke()
+		same(t, "a path that nobody has asked for", w.get("/new"), 200)
 	})
 }
 

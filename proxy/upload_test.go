@@ -224,20 +224,21 @@ func TestReplayTotalChunked(t *testing.T) {
 	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 10_000, ReplayTotal: 20_000})
 	w := d.dial(t)
 	w.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+	sent := 0
 	for _, c := range []struct {
-		sent int
+		size int
 		held int64
 	}{{1000, 4096}, {3000, 4096}, {2000, 8192}, {4000, 10_000}, {1, 0}, {5000, 0}} {
-		w.send(t, fmt.Sprintf("%x\r\n%s\r\n", c.sent, text(c.sent)))
-		for n := 0; n < c.sent; {
+		w.send(t, fmt.Sprintf("%x\r\n%s\r\n", c.size, text(c.size)))
+		sent += c.size
+		for n := 0; n < sent; { // it may come in pieces
 			select {
-			case <-arrived:
-				n = c.sent // it may come in pieces; the last is waited for below
+			case n = <-arrived:
 			case <-time.After(patience):
 				t.Fatal("the body did not arrive")
 			}
 		}
-		same(t, fmt.Sprint("bytes held after ", c.sent, " more"), d.proxy.ReplayBytes(), c.held)
+		same(t, fmt.Sprint("bytes held after ", c.size, " more"), d.proxy.ReplayBytes(), c.held)
 	}
 	w.send(t, "0\r\n\r\n")
 	resp, _ := w.answer(t, "POST")

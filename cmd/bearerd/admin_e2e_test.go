@@ -170,7 +170,9 @@ func TestLogInAgainReadsFiles(t *testing.T) {
 
 func TestPOSTLoginJoinsTheOneUnderWay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{LoginDelay: 3 * time.Second}, nil)
+	options, answerLogin := holdLogin(1)
+	defer answerLogin()
+	w := newWorld(t, options, nil)
 	p := w.start(t, w.env("vyopta")...)
 	eventually(t, 5*time.Second, "the first login", func() bool { return w.sim.Stats().Logins == 1 })
 	_, _, body := fetch(t, http.DefaultClient, p.admin+"/startupz")
@@ -182,6 +184,7 @@ func TestPOSTLoginJoinsTheOneUnderWay(t *testing.T) {
 			t.Errorf("got %d %q, want 202", status, body)
 		}
 	}
+	answerLogin()
 	if err := expectStatus(newClient(t), p.url+namesPath, 200); err != nil {
 		t.Error(err)
 	}

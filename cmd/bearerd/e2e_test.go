@@ -341,7 +341,9 @@ func TestFaultSlowHeaderClient(t *testing.T) {
 
 func TestFaultLeaderLeaves(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{LoginDelay: time.Second}, nil)
+	options, answerLogin := holdLogin(2)
+	defer answerLogin()
+	w := newWorld(t, options, nil)
 	p := w.start(t, w.env("vyopta")...)
 	fetch(t, newClient(t), p.url+namesPath)
 	w.sim.Revoke()
@@ -354,15 +356,20 @@ func TestFaultLeaderLeaves(t *testing.T) {
 		left <- err
 	}()
 	eventually(t, 5*time.Second, "a second login", func() bool { return w.sim.Stats().Logins == 2 })
+	const n = 20
 	others := make(chan error)
 	go func() {
 		c := newClient(t)
-		others <- many(20, func(int) error { return expectStatus(c, p.url+namesPath, 200) })
+		others <- many(n, func(int) error { return expectStatus(c, p.url+namesPath, 200) })
 	}()
+	waiting := func() float64 { return p.metric("bearerd_requests_in_flight") }
+	eventually(t, 5*time.Second, "all wait", func() bool { return waiting() == n+1 })
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Errorf("the leader: got %v, want canceled", err)
 	}
+	eventually(t, 5*time.Second, "all but the leader wait", func() bool { return waiting() == n })
+	answerLogin()
 	if err := <-others; err != nil {
 		t.Errorf("those who stayed: %v", err)
 	}

@@ -97,6 +97,18 @@ func newWorld(t testing.TB, o querysim.Options, upstream http.Handler) *world {
 	return w
 }
 
+// holdLogin returns options of a simulator that answers the login of that number
+// when answer is called, which a test must do in the end; again does nothing.
+func holdLogin(number int) (o querysim.Options, answer func()) {
+	held := make(chan struct{})
+	o.OnEvent = func(e querysim.Event) {
+		if e.Kind == querysim.EventLogin && e.Serial == number {
+			<-held
+		}
+	}
+	return o, sync.OnceFunc(func() { close(held) })
+}
+
 // env is the configuration that points bearerd at w as a vendor's preset.
 func (w *world) env(vendor string) []string {
 	for _, v := range querysim.Vendors() {

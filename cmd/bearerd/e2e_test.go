@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -305,20 +304,7 @@ func TestAdminWaitsForNoBody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{}, nil)
 	p := w.start(t, w.env("vyopta")...)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(p.admin, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc"); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(15 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("after 15 s: got %v, want the connection closed", err)
-	}
+	closedAfter(t, p.dial(p.admin, "GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc"))
 }
 
 // A client that never ends its header holds a connection for 10 s.
@@ -326,22 +312,8 @@ func TestFaultSlowHeaderClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{}, nil)
 	p := w.start(t, w.env("vyopta")...)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(15 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the connection after 15 s: got %v, want closed", err)
-	}
-	if held := time.Since(began); held < 5*time.Second || held > 12*time.Second {
+	held := closedAfter(t, p.dial(p.url, "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "))
+	if held < 5*time.Second || held > 12*time.Second {
 		t.Errorf("the connection was closed after %v, want 10 s", held)
 	}
 }

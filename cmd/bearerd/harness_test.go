@@ -357,6 +357,33 @@ func eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 	}
 }
 
+// dial opens a connection to a listener of p, until the test ends, and sends text.
+func (p *process) dial(url, text string) net.Conn {
+	p.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = conn.Close() })
+	if _, err := io.WriteString(conn, text); err != nil {
+		p.t.Fatal(err)
+	}
+	return conn
+}
+
+// closedAfter returns how long bearerd keeps conn open, which must be under 15 s.
+func closedAfter(t testing.TB, conn net.Conn) time.Duration {
+	t.Helper()
+	began := time.Now()
+	if err := conn.SetReadDeadline(began.Add(15 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("after 15 s: got %v, want the connection closed", err)
+	}
+	return time.Since(began)
+}
+
 // metric returns the value of a series, written as /metrics writes it, or -1.
 func (p *process) metric(series string) float64 {
 	p.t.Helper()

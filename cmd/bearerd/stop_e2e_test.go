@@ -238,14 +238,7 @@ func TestUnsentBodyDelaysNoStop(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, querysim.Options{}, nil)
 	p := w.start(t, w.env("vyopta")...)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 100\r\n\r\nabc"); err != nil {
-		t.Fatal(err)
-	}
+	conn := p.dial(p.url, "POST / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 100\r\n\r\nabc")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || resp.StatusCode != http.StatusMisdirectedRequest {
 		t.Fatalf("got %v %v, want 421", resp, err)
@@ -277,11 +270,7 @@ func TestStopIsBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
-			silent, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer silent.Close()
+			p.dial(p.url, "") // and is silent
 			if test.second {
 				if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 					t.Fatal(err)

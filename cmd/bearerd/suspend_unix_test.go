@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -71,17 +70,8 @@ func (s *suspension) stop() {
 // connect has n clients connect and send a request, which nobody accepts yet.
 func (s *suspension) connect(n int) {
 	s.t.Helper()
-	address := strings.TrimPrefix(s.p.url, "http://")
 	for range n {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.t.Cleanup(func() { _ = conn.Close() })
-		if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", address); err != nil {
-			s.t.Fatal(err)
-		}
-		s.conns = append(s.conns, conn)
+		s.conns = append(s.conns, s.p.dial(s.p.url, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 	}
 }
 

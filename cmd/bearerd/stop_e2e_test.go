@@ -157,7 +157,7 @@ func TestDrainDelayEnds(t *testing.T) {
 // meanwhile.
 func expectDraining(t *testing.T, p *process) {
 	t.Helper()
-	eventually(t, time.Second, `/readyz says 503 "stopping"`, func() bool {
+	eventually(t, 5*time.Second, `/readyz says 503 "stopping"`, func() bool {
 		status, _, body := fetch(t, http.DefaultClient, p.admin+"/readyz")
 		return status == 503 && strings.Contains(body, `"reason":"stopping"`)
 	})

@@ -229,7 +229,7 @@ func TestFaultSuspendedInALoginPastExpiry(t *testing.T) {
 	if len(answers) != 1 || failed != clients {
 		t.Errorf("got %v, want login_unavailable for all %d", answers, clients)
 	}
-	eventually(t, 5*time.Second, "a token, which nobody asks for", func() bool { return s.p.metric("bearerd_ready") == 1 })
+	eventually(t, 3*lifeWhenSuspended, "a token, which nobody asks for", func() bool { return s.p.metric("bearerd_ready") == 1 })
 	s.tokenOf()
 	if got := s.w.sim.Stats(); got.Logins != 2 || got.LoginsAtOnce != 1 || got.Unauthorized != 0 {
 		t.Errorf("got %d logins, %d at once, and %d 401s; want 2, 1 and 0", got.Logins, got.LoginsAtOnce, got.Unauthorized)

@@ -153,8 +153,8 @@ func TestFaultEarlyAnswer(t *testing.T) {
 	same(t, "body upstream", <-got, fmt.Sprint(first+rest, " bytes, ", nil))
 }
 
-// A refusal waits for no body either, and no client can hold a connection by
-// never sending it.
+// A refusal waits for no body either. The client then has two seconds to end it,
+// so that no reset overtakes the answer, and can hold the connection no longer.
 func TestFaultRefusedWithUnsentBody(t *testing.T) {
 	var up recorder
 	src := &source{err: &proxy.Error{Code: proxy.LoginRejected}}
@@ -172,12 +172,16 @@ func TestFaultRefusedWithUnsentBody(t *testing.T) {
 				continue // would be held first, with ReplayBuffer set
 			}
 			w := d.dial(t)
+			began := time.Now()
 			w.send(t, c.head+body)
 			resp, _ := w.answer(t, "POST")
 			wantError(t, resp, c.code)
 			same(t, "closes", resp.Close, true)
 			if _, err := io.Copy(io.Discard, w.in); err != nil {
 				t.Errorf("got %v, want the connection's end", err)
+			}
+			if took := time.Since(began); took < 2*time.Second {
+				t.Errorf("the connection ended after %v, want 2 s for the rest of the body", took)
 			}
 		}
 	}

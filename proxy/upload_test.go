@@ -380,6 +380,36 @@ func TestReplayTrickledBody(t *testing.T) {
 	}
 }
 
+// What the first attempt was still reading when the second took over is kept,
+// however large it is: the second needs it.
+func TestReplayKeepsAReadUnderWay(t *testing.T) {
+	const first = "abc"
+	rest := text(20)
+	again := make(chan struct{})
+	u := listen(t, func(_ int, c *wire) {
+		h, _ := c.head()
+		if h.values("Authorization")[0] == bearer(1) {
+			_, _ = c.in.Discard(len("3\r\nabc\r\n")) // then it reads on, and the client sends nothing
+			c.send(t, unauthorized)
+			_, _ = io.Copy(io.Discard, c.in)
+			return
+		}
+		close(again)
+		if body, err := c.body(h); err != nil || body != first+rest {
+			t.Errorf("got %q, %v; want %q", body, err, first+rest)
+		}
+		c.send(t, ok)
+	})
+	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 10})
+	w := d.dial(t)
+	w.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+	within(t, "the second attempt", patience, again)
+	w.send(t, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(rest), rest))
+	resp, _ := w.answer(t, "POST")
+	same(t, "status", resp.StatusCode, 200)
+	same(t, "bytes held", d.proxy.ReplayBytes(), 0)
+}
+
 // Many large uploads at once: memory is bounded by the reserve, and all
 // bodies are whole.
 func TestFaultManyLargeUploads(t *testing.T) {

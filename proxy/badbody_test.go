@@ -159,32 +159,37 @@ func TestFaultRefusedWithUnsentBody(t *testing.T) {
 	var up recorder
 	src := &source{err: &proxy.Error{Code: proxy.LoginRejected}}
 	d := start(t, proxy.Options{Upstream: listen(t, up.serve), Source: src, Methods: []string{"POST"}, BodyIdle: 50 * time.Millisecond})
-	for _, c := range []struct {
-		head string
-		code proxy.Code
-	}{
-		{"POST / HTTP/1.1\r\nHost: evil.example\r\n", proxy.HostNotAllowed},
-		{"PUT / HTTP/1.1\r\nHost: localhost\r\n", proxy.MethodNotAllowed},
-		{"POST / HTTP/1.1\r\nHost: localhost\r\n", proxy.LoginRejected},
-	} {
-		for _, body := range []string{"Content-Length: 10\r\n\r\nabc", "Content-Length: 100000\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"} {
-			if c.code == proxy.LoginRejected && strings.Contains(body, ": 10\r") {
-				continue // would be held first, with ReplayBuffer set
-			}
-			w := d.dial(t)
-			began := time.Now()
-			w.send(t, c.head+body)
-			resp, _ := w.answer(t, "POST")
-			wantError(t, resp, c.code)
-			same(t, "closes", resp.Close, true)
-			if _, err := io.Copy(io.Discard, w.in); err != nil {
-				t.Errorf("got %v, want the connection's end", err)
-			}
-			if took := time.Since(began); took < 2*time.Second {
-				t.Errorf("the connection ended after %v, want 2 s for the rest of the body", took)
+	t.Run("each", func(t *testing.T) { // which ends when all of them have
+		for _, c := range []struct {
+			head string
+			code proxy.Code
+		}{
+			{"POST / HTTP/1.1\r\nHost: evil.example\r\n", proxy.HostNotAllowed},
+			{"PUT / HTTP/1.1\r\nHost: localhost\r\n", proxy.MethodNotAllowed},
+			{"POST / HTTP/1.1\r\nHost: localhost\r\n", proxy.LoginRejected},
+		} {
+			for _, body := range []string{"Content-Length: 10\r\n\r\nabc", "Content-Length: 100000\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"} {
+				if c.code == proxy.LoginRejected && strings.Contains(body, ": 10\r") {
+					continue // would be held first, with ReplayBuffer set
+				}
+				t.Run(string(c.code), func(t *testing.T) {
+					t.Parallel()
+					w := d.dial(t)
+					began := time.Now()
+					w.send(t, c.head+body)
+					resp, _ := w.answer(t, "POST")
+					wantError(t, resp, c.code)
+					same(t, "closes", resp.Close, true)
+					if _, err := io.Copy(io.Discard, w.in); err != nil {
+						t.Errorf("got %v, want the connection's end", err)
+					}
+					if took := time.Since(began); took < 2*time.Second {
+						t.Errorf("the connection ended after %v, want 2 s for the rest of the body", took)
+					}
+				})
 			}
 		}
-	}
+	})
 	same(t, "requests upstream", len(up.all()), 0)
 }
 

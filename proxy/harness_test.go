@@ -291,7 +291,9 @@ func listen(t testing.TB, serve func(n int, c *wire)) *url.URL {
 			c.Close()
 		}
 		mu.Unlock()
-		wg.Wait()
+		ended := make(chan struct{})
+		go func() { wg.Wait(); close(ended) }()
+		within(t, "the end of what serves a connection", patience, ended) // a test that failed may have left it waiting
 	})
 	return &url.URL{Scheme: "http", Host: l.Addr().String()}
 }

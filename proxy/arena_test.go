@@ -50,8 +50,9 @@ type arena struct {
 
 	mu       sync.Mutex // guards all below
 	settled  *sync.Cond
-	active   int // connections upstream and handlers
-	serving  int // handlers
+	active   int            // connections upstream and handlers
+	serving  int            // handlers
+	state    http.ConnState // of the client's connection
 	visits   []*visit
 	requests []message // that upstream got
 	wrong    []error
@@ -100,6 +101,11 @@ func newArena(t testing.TB, s setting, patience time.Duration) *arena {
 	a.daemon = prepare(t, a.options, func(http.Handler) http.Handler { return http.HandlerFunc(a.serveVisit) })
 	a.Config.ReadHeaderTimeout, a.Config.IdleTimeout = patience, patience
 	a.Config.MaxHeaderBytes = 128 << 10
+	a.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.state = state
+	}
 	a.Config.ErrorLog = log.New(serverLog{a}, "", 0)
 	a.serve(t)
 	return a
@@ -220,6 +226,7 @@ func (a *arena) play(t testing.TB, raw string) []message {
 	t.Helper()
 	a.mu.Lock()
 	a.visits, a.requests, a.wrong = nil, nil, nil
+	a.state = http.StateNew
 	a.mu.Unlock()
 	a.source = &source{}
 	a.options.Source = a.source
@@ -235,20 +242,17 @@ func (a *arena) play(t testing.TB, raw string) []message {
 	go func() {
 		defer close(written)
 		_, _ = io.WriteString(c, raw) // the server may have closed
-		for {
+		for n := 0; n < 2; {
 			select {
 			case <-ended:
 				return
-			case <-time.After(2 * a.options.BodyIdle):
+			case <-time.After(a.options.BodyIdle):
 			}
-			a.mu.Lock()
-			serving := a.serving
-			a.mu.Unlock()
-			if serving == 0 { // what hangs up is gone, and a request of its with it
-				_ = c.(*net.TCPConn).CloseWrite()
-				return
+			if n++; !a.lingers() {
+				n = 0
 			}
 		}
+		_ = c.(*net.TCPConn).CloseWrite()
 	}()
 	got, err := io.ReadAll(c)
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
@@ -275,6 +279,15 @@ func (a *arena) play(t testing.TB, raw string) []message {
 	a.mu.Unlock()
 	late.Stop()
 	return a.answers(t, got, err == nil)
+}
+
+// lingers reports whether the server has answered a request and waits for the
+// rest of its body. Anywhere else a client that closes its sending side would
+// take a request back.
+func (a *arena) lingers() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.serving == 0 && a.state == http.StateActive
 }
 
 // answers reads what a client got. clean tells that the connection ended

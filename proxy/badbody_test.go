@@ -193,6 +193,27 @@ func TestFaultRefusedWithUnsentBody(t *testing.T) {
 	same(t, "requests upstream", len(up.all()), 0)
 }
 
+// The patience for a body ends with it: the answer may take longer.
+func TestFaultAnswerSlowerThanBodyIdle(t *testing.T) {
+	const idle = 20 * time.Millisecond
+	u := upstream(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		select {
+		case <-r.Context().Done():
+		case <-time.After(10 * idle):
+		}
+	})
+	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 10, BodyIdle: idle})
+	for _, body := range []string{
+		"Content-Length: 3\r\n\r\nabc", "Content-Length: 20\r\n\r\n" + text(20), "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+	} {
+		w := d.dial(t)
+		w.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\n"+body)
+		resp, _ := w.answer(t, "POST")
+		same(t, "status", resp.StatusCode, 200)
+	}
+}
+
 // An upload's answer is waited for from its end: a slow client is no slow
 // upstream.
 func TestFaultSlowUploadIsNoTimeout(t *testing.T) {

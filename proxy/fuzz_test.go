@@ -17,15 +17,22 @@ import (
 )
 
 // readings returns a path as servers may read it: decoded up to ten times, with
-// / and \ as separators, parameters cut off, and dot segments resolved.
+// / and \ as separators, parameters cut off, and dot segments resolved, each
+// also with the first ? or # as its end.
 func readings(p string) []string {
 	var all []string
 	for range 10 {
-		segments := strings.Split(strings.ReplaceAll(p, `\`, "/"), "/")
-		for i, s := range segments {
-			segments[i], _, _ = strings.Cut(s, ";")
+		ended := p
+		if end := strings.IndexAny(p, "?#"); end >= 0 {
+			ended = p[:end]
 		}
-		all = append(all, path.Clean("/"+strings.Join(segments, "/")))
+		for _, whole := range []string{p, ended} {
+			segments := strings.Split(strings.ReplaceAll(whole, `\`, "/"), "/")
+			for i, s := range segments {
+				segments[i], _, _ = strings.Cut(s, ";")
+			}
+			all = append(all, path.Clean("/"+strings.Join(segments, "/")))
+		}
 		decoded := decode(p)
 		if decoded == p {
 			break

@@ -105,13 +105,17 @@ func under(prefix, path string) bool {
 // Traverses reports whether some server might read path as one with dot
 // segments or a NUL byte: at each level of decoding, with / and \ both as
 // separators and parameters (";x") cut off (CVE-2025-47952, CVE-2025-66490).
+// A ? or # ends a segment too: nginx takes a bare # for the end of the path, and
+// reads /a/..# as /.
 func Traverses(path string) bool {
 	// Nobody needs more levels than these; a path that has them is hiding
 	// something, and each level costs a pass.
 	const levels = 4
 	for range levels {
 		for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
-			segment, _, _ = strings.Cut(segment, ";")
+			if end := strings.IndexAny(segment, ";?#"); end >= 0 {
+				segment = segment[:end]
+			}
 			if segment == "." || segment == ".." {
 				return true
 			}

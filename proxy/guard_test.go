@@ -178,6 +178,7 @@ var traversal = []string{
 	"/api/%252e%252e/admin", "/api/%252e%252e%252fadmin", "/api/..%252fadmin", "/api/%25%32%65%25%32%65/admin", "/api/%%32%65%%32%65/admin",
 	"/api/%25252e%25252e/admin", "/api/..%25252fadmin", "/api/%2525252e%2525252e/admin", "/api/%252525252e%252525252e/x",
 	"/api/..;/admin", "/api/..;x/admin", "/api/..;x=1;y/admin", "/api/.;x", "/api/..%3b/admin", "/api/..%3Bx/admin", "/api/..%253bx/admin", "/api/%2e%2e;x/admin",
+	"/api/..#", "/api/..#x", "/api/.#/x", "/api/%2e%2e#/x", "/api/..%23x", "/api/..%3fx", "/api/..%253Fx", "/api/%2e%23",
 	`/api\..\admin`, `/api/..\admin`, `/api\../admin`, "/api/..%5cadmin", "/api%5C..%5Cadmin", "/api/..%255cadmin", `/api\%2e%2e\x`,
 	"/api/%00", "/api/x%00.json", "/api/%2500", "/api/%252500", "/api/..%00/admin",
 	"//../admin", "/api//../admin", "/api/..//admin",
@@ -266,7 +267,7 @@ func TestRefusalAsksForNoToken(t *testing.T) {
 
 func TestTraverses(t *testing.T) {
 	for path, want := range map[string]bool{
-		"": false, "/": false, "/a/b": false, "/a...b/.c/..d/e.": false, "/%25/%zz": false, "/a;..": false,
+		"": false, "/": false, "/a/b": false, "/a...b/.c/..d/e.": false, "/%25/%zz": false, "/a;..": false, "/a#b/..c": false, "/a..#": false,
 		"/..": true, "/./a": true, `/a\..\b`: true, "/%2e%2E": true, "/a%2f..%5cb": true, "/%252e%252e/": true, "/..;x=1/a": true,
 		"/%2525252525252525252525252e": true, // decoded more often than any server does: not plain at all
 	} {

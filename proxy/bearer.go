@@ -17,6 +17,7 @@ type bearer struct {
 	budget   *budget
 	pooled   http.RoundTripper
 	announce http.RoundTripper // for uploads with Expect: 100-continue
+	upgrade  http.RoundTripper // for requests to switch protocols
 	traced   bool              // header time-outs are on and must be told from others
 }
 
@@ -26,6 +27,7 @@ func newBearer(o Options) *bearer {
 		budget:   newBudget(),
 		pooled:   o.Transport,
 		announce: oneShot(o.Transport),
+		upgrade:  onlyHTTP1(o.Transport),
 		traced:   o.ResponseHeaderTimeout > 0,
 	}
 }
@@ -49,6 +51,9 @@ func (b *bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	first := b.pooled
+	if upgrades(req.Header) {
+		first = b.upgrade
+	}
 	if ex.upload != nil {
 		ex.upload.attach(req)
 		if ex.upload.announce {

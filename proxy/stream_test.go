@@ -172,6 +172,35 @@ func TestUpgrade(t *testing.T) {
 	same(t, "in flight", h.InFlight(), 0)
 }
 
+// Only HTTP/1.1 has upgrades: no kind of them may go by HTTP/2, which upstream
+// speaks too.
+func TestUpgradeBesideHTTP2(t *testing.T) {
+	u, tr := upstreamTLS(t, true, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			_, _ = io.WriteString(w, r.Proto)
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Errorf("%s by %s: %v", r.Header.Get("Upgrade"), r.Proto, err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+r.Header.Get("Upgrade")+"\r\n\r\nhi\n")
+	})
+	d := start(t, proxy.Options{Upstream: u, Transport: tr, AllowUpgrade: true})
+	_, body := d.get(t, "/")
+	same(t, "protocol of other requests", body, "HTTP/2.0")
+	for _, kind := range []string{"websocket", "SPDY/3.1"} {
+		w := d.dial(t)
+		w.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: "+kind+"\r\n\r\n")
+		got, _ := w.head()
+		same(t, kind, got.line, "HTTP/1.1 101 Switching Protocols")
+		said, _ := io.ReadAll(w.in)
+		same(t, "first words of "+kind, string(said), "hi\n")
+	}
+}
+
 func TestUpgradeNotAllowed(t *testing.T) {
 	var up recorder
 	d := start(t, proxy.Options{Upstream: listen(t, up.serve)})

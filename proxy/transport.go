@@ -84,6 +84,23 @@ func oneShot(t http.RoundTripper) http.RoundTripper {
 	return transport
 }
 
+// onlyHTTP1 returns a transport like t that speaks no HTTP/2, which has no
+// Upgrade. net/http itself turns to HTTP/1.1 for WebSocket alone, and refuses to
+// send any other (net/http/request.go, requiresHTTP1).
+func onlyHTTP1(t http.RoundTripper) http.RoundTripper {
+	transport, ok := t.(*http.Transport)
+	if !ok {
+		return t
+	}
+	transport = transport.Clone()
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetHTTP1(true)
+	if transport.TLSClientConfig != nil {
+		transport.TLSClientConfig.NextProtos = nil // Clone has put h2 there
+	}
+	return transport
+}
+
 // readDecides is a connection whose read side tells how an exchange ended. An
 // upstream that does not know Expect may answer 401 in the middle of the body
 // and close: then a write fails, and net/http forgets the answer that is there

@@ -4,9 +4,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bearerd/bearerd/tokens"
@@ -276,4 +278,26 @@ func TestClockSkew(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Date is of the answer's head: a body that is long in coming makes no skew.
+func TestClockSkewSlowBody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		answer := func(*http.Request) (*http.Response, error) {
+			body, w := io.Pipe()
+			header := http.Header{"Date": {time.Now().UTC().Format(http.TimeFormat)}}
+			go func() {
+				time.Sleep(8 * time.Second)
+				_, _ = io.WriteString(w, `{"access_token":"abc","expires_in":300}`)
+				_ = w.Close()
+			}()
+			return &http.Response{StatusCode: 200, Header: header, Body: body}, nil
+		}
+		m := newManager(t, roundTripper(answer))
+		m.good(1)
+		synctest.Wait()
+		if e := m.lastEvent(); !e.SkewKnown || e.Skew != 0 {
+			t.Errorf("got %v, %t, want 0", e.Skew, e.SkewKnown)
+		}
+	})
 }

@@ -160,6 +160,7 @@ func (l *Login) exchange(req *http.Request, clock Clock, fallback time.Duration)
 	if err != nil {
 		return failed(l.describe(req.Context(), err))
 	}
+	now, _ := clock() // Date is of the head, and the body may be long in coming
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	_ = res.Body.Close()
 	if err != nil {
@@ -167,7 +168,6 @@ func (l *Login) exchange(req *http.Request, clock Clock, fallback time.Duration)
 	}
 
 	o := outcome{result: Transient, status: res.StatusCode}
-	now, _ := clock()
 	date, dateErr := http.ParseTime(res.Header.Get("Date"))
 	if dateErr == nil {
 		// Date has no fraction, so the difference has none to trust.

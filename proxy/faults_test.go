@@ -426,3 +426,21 @@ func TestFaultUpstreamStatusIsNone(t *testing.T) {
 	resp, _ := d.get(t, "/")
 	wantError(t, resp, proxy.UpstreamUnreachable)
 }
+
+// HTTP/2 has no such bound on a status as HTTP/1.1 has, nor does net/http look.
+func TestFaultUpstreamStatusTooLarge(t *testing.T) {
+	for _, status := range []int{1000, -200} {
+		d := start(t, proxy.Options{
+			Upstream: parse(t, "https://up.example"),
+			Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody}, nil
+			}),
+		})
+		resp, _ := d.get(t, "/")
+		wantError(t, resp, proxy.UpstreamUnreachable)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

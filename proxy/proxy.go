@@ -258,7 +258,7 @@ func (h *Handler) rewrite(pr *httputil.ProxyRequest) {
 }
 
 func (h *Handler) modifyResponse(resp *http.Response) error {
-	if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
+	if resp.StatusCode != http.StatusSwitchingProtocols && (resp.StatusCode < 200 || resp.StatusCode > 999) {
 		return errNoStatus
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -305,7 +305,8 @@ func (h *Handler) dropsTrailer(name string) bool {
 	return h.drops(name)
 }
 
-// errNoStatus is for an answer such as 099, which net/http would panic at.
+// errNoStatus is for an answer such as 099, or 1000 by HTTP/2, which net/http
+// would panic at.
 var errNoStatus = errors.New("upstream sent a status that is none")
 
 // copyBuffers lends ReverseProxy the buffers that it copies answers with.

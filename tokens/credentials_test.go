@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -252,6 +253,42 @@ func TestCredentialFileChangedNeverWorked(t *testing.T) {
 		s.expectLogins(6)
 		if e := m.unavailable(tokens.Rejected); !e.Stopped {
 			t.Errorf("got %+v, want stopped", e)
+		}
+	})
+}
+
+// Credentials that worked before others were tried have worked all the same: the
+// others may have locked the account.
+func TestCredentialFileChangedBackToWhatWorked(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "password")
+		write(t, path, "old")
+		var locked atomic.Bool
+		s := newServer(t, nil)
+		s.script = func(n int) reply {
+			if locked.Load() || s.seen()[n-1].form.Get("password") != "old" {
+				return rejected(n)
+			}
+			return reply{}
+		}
+		m := newManager(t, s, fromFile(path))
+		m.Start()
+		m.good(1)
+		write(t, path, "wrong")
+		wait(time.Hour)
+		if !m.Status().Stopped {
+			t.Fatal("want the wrong password given up")
+		}
+		locked.Store(true)
+		write(t, path, "old")
+		wait(time.Hour)
+		if st := m.Status(); st.Stopped || st.Rejections < 5 {
+			t.Errorf("got %+v, want one attempt an hour", st)
+		}
+		locked.Store(false)
+		wait(2 * time.Hour)
+		if st := m.Status(); st.LastResult != tokens.OK {
+			t.Errorf("got %+v, want ok after the lock has passed", st)
 		}
 	})
 }

@@ -123,7 +123,8 @@ func (m *Manager) attempt(ctx context.Context) outcome {
 	m.mu.Lock()
 	m.tried = &r
 	if r.problem == "" && (m.used == nil || *m.used != r.credentials) {
-		m.used, m.backoff = &r.credentials, backoff{}
+		// Others may have been tried since they worked, and locked the account.
+		m.used, m.backoff = &r.credentials, backoff{worked: m.worked != nil && *m.worked == r.credentials}
 	}
 	m.mu.Unlock()
 	if r.problem != "" {
@@ -165,6 +166,7 @@ func (m *Manager) end(f *flight, o outcome) (e Event, ok bool) {
 	if o.result == OK {
 		m.generation++
 		m.backoff.ok()
+		m.worked = m.used
 		m.failure, m.failingSince = nil, time.Time{}
 		m.current.Store(t)
 		f.token = t

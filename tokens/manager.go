@@ -68,6 +68,7 @@ type Manager struct {
 
 	backoff backoff      // of the credentials in used
 	used    *credentials // sent last; nil: none yet
+	worked  *credentials // sent with the last login that succeeded; nil: none has
 	tried   *reading     // what the last login found in the sources
 	seen    *reading     // what the last poll found in them
 }

@@ -113,30 +113,38 @@ func TestFaultKeptAliveConnectionDies(t *testing.T) {
 	}
 }
 
-// A held body is sent again by the transport itself where nothing of it can
-// have been processed: on a connection that HTTP/2's GOAWAY ends, say.
+// A body that is there from its first byte is sent again by the transport itself
+// where nothing of it can have been processed: on a connection that HTTP/2's
+// GOAWAY ends, say.
 func TestFaultGoAway(t *testing.T) {
-	var served atomic.Int64
-	u, tr := upstreamTLS(t, true, func(w http.ResponseWriter, r *http.Request) {
-		same(t, "protocol", r.Proto, "HTTP/2.0")
-		body, _ := io.ReadAll(r.Body)
-		same(t, "body", string(body), "abc")
-		served.Add(1)
-		w.Header().Set("Connection", "close") // GOAWAY after this answer
-	})
-	d := start(t, proxy.Options{Upstream: u, Transport: tr, ReplayBuffer: 1 << 20})
-	const n = 200
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for range n / 4 {
-				resp, _ := fetch(t, "POST", d.URL+"/", strings.NewReader("abc"))
-				same(t, "status", resp.StatusCode, 200)
+	const n = 100
+	for name, body := range map[string]func() io.Reader{
+		"held":              func() io.Reader { return strings.NewReader("abc") },
+		"of unknown length": func() io.Reader { return io.MultiReader(strings.NewReader("abc")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var served atomic.Int64
+			u, tr := upstreamTLS(t, true, func(w http.ResponseWriter, r *http.Request) {
+				same(t, "protocol", r.Proto, "HTTP/2.0")
+				body, _ := io.ReadAll(r.Body)
+				same(t, "body", string(body), "abc")
+				served.Add(1)
+				w.Header().Set("Connection", "close") // GOAWAY after this answer
+			})
+			d := start(t, proxy.Options{Upstream: u, Transport: tr, ReplayBuffer: 1 << 20})
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					for range n / 4 {
+						resp, _ := fetch(t, "POST", d.URL+"/", body())
+						same(t, "status", resp.StatusCode, 200)
+					}
+				})
 			}
+			wg.Wait()
+			same(t, "served", served.Load(), n)
 		})
 	}
-	wg.Wait()
-	same(t, "served", served.Load(), n)
 }
 
 func TestFaultClientGone(t *testing.T) {

@@ -57,6 +57,7 @@ type upload struct {
 var (
 	errSuperseded = errors.New("a later attempt sends this body")
 	errStopped    = errors.New("the request has ended")
+	errSpilled    = errors.New("the first bytes of this body are gone")
 )
 
 // newUpload prepares the body of r, whose reader is src. It reads the whole
@@ -99,15 +100,27 @@ func (u *upload) attach(req *http.Request) bool {
 		req.Body, _ = req.GetBody()
 		return true
 	}
+	body, err := u.again()
+	if err != nil {
+		return false
+	}
+	// The transport too may have to begin anew, where nothing of the request can
+	// have been processed: on an HTTP/2 connection that ends as it is taken.
+	req.Body, req.GetBody = body, u.again
+	return true
+}
+
+// again returns the body of a new attempt, which takes over from the last. The
+// error is errSpilled.
+func (u *upload) again() (io.ReadCloser, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.spilled {
-		return false
+		return nil, errSpilled
 	}
 	u.current = &attempt{upload: u}
 	u.resumeLocked()
-	req.Body = u.current
-	return true
+	return u.current, nil
 }
 
 // hold stops the attempt under way where it is, so that no more of the body

@@ -71,6 +71,7 @@ func TestFaultKeptAliveConnectionDies(t *testing.T) {
 		{"PATCH", "Content-Length: 3\r\n", "abc", 502, 1},
 		{"POST", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n", 502, 1},
 		{"POST", "Content-Length: 3\r\nIdempotency-Key: 7\r\n", "abc", 200, 2},
+		{"POST", "Transfer-Encoding: chunked\r\nIdempotency-Key: 7\r\n", "3\r\nabc\r\n0\r\n\r\n", 200, 2},
 	} {
 		t.Run(c.method+" "+c.fields, func(t *testing.T) {
 			var seen atomic.Int64

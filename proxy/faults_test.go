@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"runtime"
 	"strings"
 	"sync"
@@ -319,36 +320,51 @@ func TestFaultUpstreamTimeoutHTTP2(t *testing.T) {
 
 // The transport dials with TLS 1.2 at least, and reuses connections.
 func TestTransportKeepsConnections(t *testing.T) {
+	const width, rounds = 16, 8
 	var conns sync.Map
-	barrier := make(chan struct{})
+	var arrived atomic.Int32
+	all := make(chan struct{}, width)
 	u, tr := upstreamTLS(t, false, func(w http.ResponseWriter, r *http.Request) {
 		conns.Store(r.RemoteAddr, true)
 		if r.TLS.Version < tls.VersionTLS12 {
 			t.Errorf("got TLS %x, want 1.2 or later", r.TLS.Version)
 		}
-		<-barrier
+		if arrived.Add(1)%width == 0 { // each has a connection now, and holds it
+			for range width {
+				all <- struct{}{}
+			}
+		}
+		<-all
 	})
-	d := start(t, proxy.Options{Upstream: u, Transport: tr})
-	const width, rounds = 16, 8
+	// An answer may be with its caller before its connection is back in the
+	// pool: the next round waits for that, or it dials again.
+	idle := make(chan error, width*rounds)
+	d := start(t, proxy.Options{Upstream: u, Transport: tr}, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			trace := &httptrace.ClientTrace{PutIdleConn: func(err error) { idle <- err }}
+			next.ServeHTTP(w, r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+		})
+	})
 	for range rounds {
 		var wg sync.WaitGroup
 		for range width {
 			wg.Go(func() { fetch(t, "GET", d.URL+"/", nil) })
 		}
-		go func() {
-			for range width {
-				barrier <- struct{}{}
-			}
-		}()
 		wg.Wait()
+		for range width {
+			select {
+			case err := <-idle:
+				if err != nil {
+					t.Fatalf("a connection was not kept: %v", err)
+				}
+			case <-time.After(patience):
+				t.Fatal("a connection is not back in the pool")
+			}
+		}
 	}
 	n := 0
 	conns.Range(func(any, any) bool { n++; return true })
-	// A dial that a connection coming free has overtaken is kept for later, so
-	// there may be some more than are used at once, but not more each round.
-	if n > 2*width {
-		t.Errorf("got %d connections for %d requests, %d at once; want at most %d", n, width*rounds, width, 2*width)
-	}
+	same(t, "connections", n, width)
 }
 
 // Whatever happens to uploads, no goroutine stays behind.

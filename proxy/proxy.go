@@ -146,10 +146,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	returned := false
 	defer func() {
-		if returned {
-			ex.body.handBack(ex.FlushError)
-		} else {
-			ex.body.end(0)
+		if !returned {
+			ex.body.end()
+		} else if ex.body.unread() {
+			_ = ex.FlushError() // a failure is the client's: it has left
 		}
 		ex.end(r.Context(), returned)
 		if ex.Outcome == Aborted && !r.ProtoAtLeast(1, 1) {
@@ -157,6 +157,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if h.opt.Done != nil {
 			h.opt.Done(&ex.Exchange)
+		}
+		if returned {
+			ex.body.drain()
 		}
 	}()
 	h.serve(ex, r)

@@ -313,13 +313,13 @@ func (b *inbound) failure() error {
 // then failure is the last word. net/http cancels the request's context before
 // the read that saw the reason returns.
 func (b *inbound) stop() {
-	b.end(0)
+	b.end()
 	b.reading.Lock()
 	defer b.reading.Unlock()
 }
 
-// end allows no further read, and the one under way so much longer.
-func (b *inbound) end(after time.Duration) {
+// end ends a read under way, and allows no other.
+func (b *inbound) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {
@@ -327,32 +327,39 @@ func (b *inbound) end(after time.Duration) {
 	}
 	b.stopped = true
 	if b.body != nil && !b.whole {
-		b.setDeadlineLocked(time.Now().Add(after))
+		b.setDeadlineLocked(time.Now())
 	}
 }
 
-// linger is how long a client that has its answer may take to end its body
-// before it is cut off; a stop of the program waits for it.
-const linger = 2 * time.Second
+// A client that has its answer may take as long as linger to end its body before
+// it is cut off; a stop of the program waits for it. As long as it sends nothing
+// for lingerIdle the end of the answer waits too, where that is a last chunk.
+const (
+	linger     = 2 * time.Second
+	lingerIdle = 500 * time.Millisecond
+)
 
-// handBack gives the connection back to net/http with an answer on it. That
-// reads some of a body that nobody did, so that the client is not reset before
-// it has the answer; but a read under way it breaks off, and then it cannot
-// (server.go, finishRequest). flush sends what there is of the answer.
-func (b *inbound) handBack(flush func() error) {
+// drain takes what the client of an answered request still sends: one that
+// reads nothing before it has sent all would be reset, and lose the answer. With
+// more than 256 KiB left, net/http takes nothing (transfer.go, Close); what less
+// a client is late with is left to it.
+func (b *inbound) drain() {
 	if !b.unread() {
 		return
 	}
-	if !b.reading.TryLock() {
-		_ = flush() // a failure is the client's: it has left
-		b.end(time.Second)
-		b.reading.Lock()
+	end := time.Now().Add(linger)
+	within := func(d time.Duration) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.stopped = true
+		b.setDeadlineLocked(time.Now().Add(d))
 	}
+	within(lingerIdle) // for a read under way too
+	b.reading.Lock()
 	defer b.reading.Unlock()
-	b.end(0)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.whole {
-		b.setDeadlineLocked(time.Now().Add(linger))
+	for err := error(nil); err == nil && time.Now().Before(end); {
+		within(lingerIdle)
+		_, err = io.CopyN(io.Discard, b.body, 8<<10)
 	}
+	within(time.Until(end))
 }

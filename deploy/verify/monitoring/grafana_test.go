@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/bearerd/bearerd/deploy/verify/internal/testenv"
 )
 
 // dashboard is what the tests look at of Grafana's dashboard model.
@@ -159,13 +161,12 @@ func TestWrongDashboardFails(t *testing.T) {
 // TestDashboardOfARunningBearerd has a Prometheus answer each query of the
 // dashboard: none may be empty, and each label in a legend must be there.
 func TestDashboardOfARunningBearerd(t *testing.T) {
+	t.Parallel()
 	m := monitor(t)
 	d, _ := readDashboard(t)
 	variables := strings.NewReplacer("$job", ".*", "$instance", ".*", "$__rate_interval", "10s")
-	asked := 0
-	empty := func(title, expr, legend string) string {
+	problem := func(title, expr, legend string) string {
 		expr = variables.Replace(expr)
-		asked++
 		samples := m.query(t, expr)
 		if len(samples) == 0 {
 			return title + ": no result: " + expr
@@ -177,16 +178,23 @@ func TestDashboardOfARunningBearerd(t *testing.T) {
 		}
 		return ""
 	}
+	var asked int
 	var problems []string
-	check := func(title, expr, legend string) {
-		if problem := empty(title, expr, legend); problem != "" {
-			problems = append(problems, problem)
+	defer func() {
+		for _, problem := range problems {
+			t.Error(problem)
 		}
-	}
+	}()
 	// A quantile is NaN, and none is in the result, where nothing was observed
 	// within the interval, so look again.
-	eventually(t, "a result of each query", func() bool {
-		problems, asked = nil, 0
+	testenv.Eventually(t, "a result of each query", func() bool {
+		asked, problems = 0, nil
+		check := func(title, expr, legend string) {
+			asked++
+			if p := problem(title, expr, legend); p != "" {
+				problems = append(problems, p)
+			}
+		}
 		for _, p := range d.all() {
 			for _, q := range p.Targets {
 				check(p.Title, q.Expr, q.LegendFormat)
@@ -195,32 +203,28 @@ func TestDashboardOfARunningBearerd(t *testing.T) {
 		for _, a := range d.Annotations.List {
 			check(a.Name, strings.TrimSuffix(a.Expr, " > 0"), "{{instance}}")
 		}
+		for _, v := range d.Templating.List {
+			q, ok := v.Query.(map[string]any)
+			if !ok {
+				continue
+			}
+			parts := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`).FindStringSubmatch(fmt.Sprint(q["query"]))
+			if parts == nil {
+				t.Fatalf("variable %s: %v is not label_values(series, label)", v.Name, q["query"])
+			}
+			check("variable "+v.Name, parts[1], "{{"+parts[2]+"}}")
+		}
 		return problems == nil
 	})
-	for _, problem := range problems {
-		t.Error(problem)
-	}
 	if asked < 25 {
 		t.Errorf("queries: got %d, want more", asked)
-	}
-	for _, v := range d.Templating.List {
-		q, ok := v.Query.(map[string]any)
-		if !ok {
-			continue
-		}
-		parts := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`).FindStringSubmatch(fmt.Sprint(q["query"]))
-		if parts == nil {
-			t.Errorf("variable %s: %v is not label_values(series, label)", v.Name, q["query"])
-		} else if problem := empty("variable "+v.Name, parts[1], "{{"+parts[2]+"}}"); problem != "" {
-			t.Error(problem)
-		}
 	}
 	for _, wrong := range [][2]string{
 		{`sum(rate(bearerd_logins_total{result="refused"}[$__rate_interval]))`, ""},
 		{`sum by (reason) (bearerd_login_stopped)`, "{{reason}}"},
 		{`bearerd_token_age_seconds{job=~"$job"}`, ""},
 	} {
-		if empty("", wrong[0], wrong[1]) == "" {
+		if problem("", wrong[0], wrong[1]) == "" {
 			t.Errorf("%s: got a result, want none", wrong[0])
 		}
 	}

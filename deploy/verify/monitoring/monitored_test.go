@@ -1,7 +1,6 @@
 package monitoring_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,13 +11,17 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bearerd/bearerd/deploy/verify/internal/testenv"
 )
 
 // monitored is what the tests of rules and dashboard look at: bearerds before
 // the simulator, and a Prometheus with our rules that scrapes them each second.
+// (On a busy machine a scrape may be too late: its target is down then, and all
+// its series are lost until the next.)
 // The instance "used" has met each kind of event, and goes on being used; "idle"
 // has let its token end; "refused" has a wrong password.
 type monitored struct {
@@ -29,31 +32,25 @@ type monitored struct {
 
 func monitor(t *testing.T) *monitored {
 	t.Helper()
-	prometheus, err := exec.LookPath("prometheus")
-	if err != nil {
-		lacking(t, "prometheus")
-	}
+	prometheus := testenv.Program(t, "prometheus")
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-o", dir, "./cmd/bearerd", "./cmd/querysim")
-	build.Dir = "../../.." // of bearerd's own go.mod
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	if err := testenv.Build(dir); err != nil {
+		t.Fatal(err)
 	}
 
 	sim := start(t, exec.Command(filepath.Join(dir, "querysim"), "-lifetime", "10s",
 		"-login-listen", "127.0.0.1:0", "-query-listen", "127.0.0.1:0", "-control-listen", "127.0.0.1:0"))
-	m := &monitored{control: sim.wait(`control: +(\S+)`)[1]}
-	sim.wait("BEARERD_PRESET=wxp") // those of vyopta are whole
-	env := regexp.MustCompile(`(?m)^BEARERD_\w+=.+$`).FindAllString(strings.Split(sim.text(), "BEARERD_PRESET=wxp")[0], -1)
+	m := &monitored{control: written(t, sim, `control: +(\S+)\s`)[1]}
+	written(t, sim, "BEARERD_PRESET=wxp") // those of vyopta are whole
+	env := regexp.MustCompile(`(?m)^BEARERD_\w+=.+$`).FindAllString(strings.Split(sim.Text(), "BEARERD_PRESET=wxp")[0], -1)
 
 	var targets strings.Builder
 	serve := func(name string, more ...string) (data, admin string) {
 		cmd := exec.Command(filepath.Join(dir, "bearerd"))
 		cmd.Env = append(append([]string{"BEARERD_LISTEN=127.0.0.1:0", "BEARERD_ADMIN_LISTEN=127.0.0.1:0", "BEARERD_LOG_FORMAT=json"}, env...), more...)
-		at := start(t, cmd).wait(`"message":"serving".*"listen":\["([^"]+)"\].*"admin":\["([^"]+)"\]|"listen":\["([^"]+)"\].*"admin":\["([^"]+)"\].*"message":"serving"`)
-		data, admin = at[1]+at[3], at[2]+at[4]
-		fmt.Fprintf(&targets, "      - {targets: ['%s'], labels: {instance: %s}}\n", admin, name)
-		return "http://" + data, "http://" + admin
+		at := written(t, start(t, cmd), `"listen":\["([^"]+)"\].*"admin":\["([^"]+)"\]`)
+		fmt.Fprintf(&targets, "      - {targets: ['%s'], labels: {instance: %s}}\n", at[2], name)
+		return "http://" + at[1], "http://" + at[2]
 	}
 	used, _ := serve("used")
 	serve("idle")
@@ -71,8 +68,8 @@ func monitor(t *testing.T) *monitored {
 	}
 	server := start(t, exec.Command(prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address=127.0.0.1:0"))
-	m.prometheus = "http://" + server.wait(`msg="?Listening on"? address=(\S+)`)[1]
-	server.wait("Server is ready to receive web requests") // until then it answers 503
+	m.prometheus = "http://" + written(t, server, `msg="?Listening on"? address=(\S+)\s`)[1]
+	written(t, server, "Server is ready to receive web requests") // until then it answers 503
 
 	m.provoke(t, used)
 	return m
@@ -82,7 +79,7 @@ func monitor(t *testing.T) *monitored {
 // requests until the test ends. It begins when Prometheus has seen all at 0.
 func (m *monitored) provoke(t *testing.T, data string) {
 	t.Helper()
-	eventually(t, "Prometheus scrapes all", func() bool { return len(m.query(t, "up == 1")) == 3 })
+	testenv.Eventually(t, "Prometheus scrapes all", func() bool { return len(m.query(t, "up == 1")) == 3 })
 	const path = "/cpmm/api/v1/orgs/42/metrics/names"
 	get := func(path string, want int) {
 		t.Helper()
@@ -130,7 +127,7 @@ func (m *monitored) provoke(t *testing.T, data string) {
 		}
 	}()
 	t.Cleanup(func() { close(stop); <-stopped })
-	eventually(t, "the idle one's token is over, and the other's has been renewed", func() bool {
+	testenv.Eventually(t, "the idle one's token is over, and the other's has been renewed", func() bool {
 		return len(m.query(t, `instance:bearerd_token_remaining:seconds{instance="idle"} < 0`)) == 1 &&
 			len(m.query(t, `bearerd_token_generation{instance="used"} > 3`)) == 1
 	})
@@ -199,89 +196,29 @@ func status(t *testing.T, method, to, host string, form url.Values) int {
 	return resp.StatusCode
 }
 
-// process is a program that runs until the test ends.
-type process struct {
-	t      *testing.T
-	ended  chan struct{}
-	mu     sync.Mutex // guards output
-	output strings.Builder
-}
-
-func start(t *testing.T, cmd *exec.Cmd) *process {
+// start runs a program until the test ends.
+func start(t *testing.T, cmd *exec.Cmd) *testenv.Process {
 	t.Helper()
-	r, w, err := os.Pipe()
+	p, err := testenv.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = w.Close()
-	p := &process{t: t, ended: make(chan struct{})}
-	go func() {
-		defer close(p.ended)
-		for lines := bufio.NewReader(r); ; {
-			line, err := lines.ReadString('\n')
-			p.mu.Lock()
-			p.output.WriteString(line)
-			p.mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		<-p.ended
-		_ = r.Close()
+		p.Stop(syscall.SIGKILL, time.Minute)
 		if t.Failed() {
-			t.Logf("%s wrote:\n%.8000s", filepath.Base(cmd.Path), p.text())
+			t.Logf("%s wrote:\n%.8000s", filepath.Base(cmd.Path), p.Text())
 		}
 	})
 	return p
 }
 
-func (p *process) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.String()
-}
-
-// wait waits until the output matches, and returns the match.
-func (p *process) wait(pattern string) (match []string) {
-	p.t.Helper()
+// written waits until a program's output matches, and returns the match.
+func written(t *testing.T, p *testenv.Process, pattern string) (match []string) {
+	t.Helper()
 	re := regexp.MustCompile(pattern)
-	eventually(p.t, "output "+pattern, func() bool {
-		match = re.FindStringSubmatch(p.text())
+	testenv.Eventually(t, "output "+pattern, func() bool {
+		match = re.FindStringSubmatch(p.Text())
 		return match != nil
 	})
 	return match
-}
-
-// eventually waits until ok says yes.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	const within = 2 * time.Minute
-	deadline := time.Now().Add(within)
-	for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
-		if ok() {
-			tick.Stop()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-	}
-}
-
-// lacking skips a test that this machine cannot run. Where CI=true each must
-// run, so that none is skipped for ever unseen.
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI=true, and this machine lacks %s (.ci/run packages gets it)", what)
-	}
-	t.Skipf("this machine lacks %s", what)
 }

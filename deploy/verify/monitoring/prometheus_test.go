@@ -10,17 +10,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/bearerd/bearerd/deploy/verify/internal/testenv"
 )
 
 const rulesFile = "../../prometheus/rules.yml"
 
 func promtool(t *testing.T, args ...string) (output string, err error) {
 	t.Helper()
-	program, err := exec.LookPath("promtool")
-	if err != nil {
-		lacking(t, "promtool")
-	}
-	out, err := exec.Command(program, args...).CombinedOutput()
+	out, err := exec.Command(testenv.Program(t, "promtool"), args...).CombinedOutput()
 	return string(out), err
 }
 
@@ -35,6 +33,7 @@ func TestRules(t *testing.T) {
 
 // That the tests of the rules can fail: each of these changes makes them.
 func TestWrongRulesFail(t *testing.T) {
+	t.Parallel()
 	rules, err := os.ReadFile(rulesFile)
 	if err != nil {
 		t.Fatal(err)
@@ -99,19 +98,20 @@ func TestWrongRulesFail(t *testing.T) {
 // TestRulesOfARunningBearerd has a Prometheus evaluate the rules on what
 // bearerds really expose.
 func TestRulesOfARunningBearerd(t *testing.T) {
+	t.Parallel()
 	m := monitor(t)
 	firing := func(instance, alert string) bool {
 		return len(m.query(t, fmt.Sprintf(`ALERTS{alertname=%q,alertstate="firing",instance=%q}`, alert, instance))) == 1
 	}
-	eventually(t, "the refused login alerts", func() bool { return firing("refused", "BearerdLoginRejected") })
-	eventually(t, "logins stopped", func() bool {
+	testenv.Eventually(t, "the refused login alerts", func() bool { return firing("refused", "BearerdLoginRejected") })
+	testenv.Eventually(t, "logins stopped", func() bool {
 		status(t, http.MethodPost, m.refused+"/login", "", nil)
 		return firing("refused", "BearerdLoginStopped")
 	})
-	if got := m.query(t, `ALERTS{alertname="BearerdNotReady",instance="refused"}`); len(got) != 1 {
-		t.Errorf("BearerdNotReady: got %v, want it pending or firing", got)
-	}
-	if got := m.query(t, `ALERTS{instance="idle"} or ALERTS{alertstate="firing",instance="used"}`); len(got) != 0 {
+	testenv.Eventually(t, "BearerdNotReady, pending or firing", func() bool {
+		return len(m.query(t, `ALERTS{alertname="BearerdNotReady",instance="refused"}`)) == 1
+	})
+	if got := m.query(t, `ALERTS{instance="idle",alertname!="BearerdDown"} or ALERTS{alertstate="firing",instance=~"idle|used"}`); len(got) != 0 {
 		t.Errorf("got %v, want silence", got)
 	}
 
@@ -148,9 +148,16 @@ func TestRulesOfARunningBearerd(t *testing.T) {
 	if len(used) < 20 {
 		t.Errorf("series in the rules: got %q, want more", used)
 	}
-	if lost := m.lost(t, used...); lost != nil {
-		t.Errorf("no bearerd has %q", lost)
-	}
+	var lost []string
+	defer func() {
+		if lost != nil {
+			t.Errorf("no bearerd has %q", lost)
+		}
+	}()
+	testenv.Eventually(t, "all series of the rules", func() bool {
+		lost = m.lost(t, used...)
+		return lost == nil
+	})
 	for _, wrong := range []string{`bearerd_logins_total{result="refused"}`, `bearerd_token_age_seconds`, `bearerd_ready{result="ok"}`} {
 		if got := m.lost(t, selectors(wrong+" > 0")...); !slices.Equal(got, []string{wrong}) {
 			t.Errorf("%s: got %q, want that it is lost", wrong, got)

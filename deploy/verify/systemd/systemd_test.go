@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/bearerd/bearerd/deploy/verify/internal/testenv"
 )
 
 const units = "../../systemd"
@@ -34,11 +36,7 @@ func installed(t *testing.T, bearerd string, changes ...string) (dir string) {
 
 func analyze(t *testing.T, args ...string) (output string, err error) {
 	t.Helper()
-	program, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		lacking(t, "systemd-analyze")
-	}
-	out, err := exec.Command(program, args...).CombinedOutput()
+	out, err := exec.Command(testenv.Program(t, "systemd-analyze"), args...).CombinedOutput()
 	return string(out), err
 }
 
@@ -106,13 +104,9 @@ func TestWrongUnitsFail(t *testing.T) {
 // TestService has a real systemd run the units, in namespaces of its own, and
 // does with the service what people do.
 func TestService(t *testing.T) {
-	if os.Geteuid() != 0 {
-		lacking(t, "root")
-	}
+	testenv.Root(t)
 	for _, program := range []string{"/usr/lib/systemd/systemd", "unshare", "ip", "curl"} {
-		if _, err := exec.LookPath(program); err != nil {
-			lacking(t, program)
-		}
+		testenv.Program(t, program)
 	}
 	dir := t.TempDir()
 	for _, sub := range []string{"units", "bin", "etc"} {
@@ -123,10 +117,8 @@ func TestService(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "units"), os.DirFS(units)); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "bin"), "./cmd/bearerd", "./cmd/querysim")
-	build.Dir = "../../.." // of bearerd's own go.mod
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	if err := testenv.Build(filepath.Join(dir, "bin")); err != nil {
+		t.Fatal(err)
 	}
 	steps, err := os.ReadFile("testdata/steps.sh")
 	if err != nil {
@@ -163,28 +155,20 @@ has process_open_fds
 reloaded: a login
 all the while of a restart: 200 
 a wrong password
-503: 503
+503
 active, restarts: 0
 the right one
-200: 200
+200
 stopped: success 0
 without the sockets
-200: 200
+200
 bad settings: failed 2, restarts: 0
 the journal names them
+mended
+200
 `
 	if string(got) != want {
 		boot, _ := os.ReadFile(filepath.Join(dir, "boot"))
 		t.Errorf("got\n%s\nwant\n%s\nsystemd: %s", got, want, boot)
 	}
-}
-
-// lacking skips a test that this machine cannot run. Where CI=true each must
-// run, so that none is skipped for ever unseen.
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI=true, and this machine lacks %s (.ci/run packages gets programs)", what)
-	}
-	t.Skipf("this machine lacks %s", what)
 }

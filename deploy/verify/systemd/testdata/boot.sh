@@ -13,7 +13,7 @@ if [ "${2:-}" = outside ]; then # in a mount namespace; for a branch of the cgro
   echo $$ >"$branch/cgroup.procs"
   timeout -k 5 180 unshare --mount --pid --fork --kill-child --uts --ipc --net --cgroup "$0" "$dir" inside >"$dir/boot" 2>&1 || true
   echo $$ >"$dir/cgroup/cgroup.procs"
-  find "$branch" -depth -type d -exec rmdir {} +
+  until find "$branch" -depth -type d -exec rmdir {} + 2>/dev/null; do sleep .1; done # its processes may still be ending
   exit
 elif [ "${2:-}" != inside ]; then
   exec unshare --mount "$0" "$dir" outside

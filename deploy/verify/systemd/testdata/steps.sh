@@ -1,11 +1,13 @@
-# What is done with the service, each step a line of output. boot.sh runs it.
+# What is done with the service, each step a line of output. boot.sh runs it, and ends it where a step waits for ever.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 names=/cpmm/api/v1/orgs/42/metrics/names
 status() { curl -s -g -o /dev/null -w '%{http_code}' "$1"; }
-until_status() { for _ in {1..300}; do [ "$(status "$1")" = "$2" ] && break; sleep .1; done; echo "$2: $(status "$1")"; }
+until_status() { until [ "$(status "$1")" = "$2" ]; do sleep .1; done; echo "$2"; }
 show() { systemctl show -P "$1" bearerd; }
 
-systemctl start bearerd.socket bearerd-admin.socket
+until curl -s -o /dev/null http://localhost:8083/stats; do sleep .1; done # querysim
+
+systemctl enable --now --quiet bearerd.socket bearerd-admin.socket
 echo "by a connection alone: $(status http://localhost:8080$names)"
 echo "over IPv6: $(status http://[::1]:8080$names) $(status http://[::1]:9180/readyz)"
 uid=$(awk '/^Uid:/ {print $2}' /proc/"$(show MainPID)"/status)
@@ -16,7 +18,7 @@ for metric in process_start_time_seconds process_resident_memory_bytes process_o
 done
 
 systemctl reload bearerd
-for _ in {1..100}; do curl -s http://localhost:9180/metrics | grep -q '^bearerd_token_generation 2$' && echo "reloaded: a login" && break; sleep .1; done
+until curl -s http://localhost:9180/metrics | grep -q '^bearerd_token_generation 2$'; do sleep .1; done; echo "reloaded: a login"
 
 touch /run/asking
 while [ -e /run/asking ]; do status http://localhost:8080$names; echo; done >/run/statuses &
@@ -38,8 +40,16 @@ echo "stopped: $(show Result) $(show ExecMainStatus)"
 systemctl start bearerd
 echo "without the sockets"; until_status http://localhost:8080$names 200
 
+systemctl stop bearerd
+systemctl reset-failed bearerd # or it has been started too often
+systemctl start bearerd.socket bearerd-admin.socket bearerd
 echo BEARERD_LISTN=x >>/etc/bearerd/env
 systemctl restart bearerd 2>/dev/null
-for _ in {1..100}; do [ "$(show ActiveState)" = failed ] && break; sleep .1; done
+until [ "$(show ActiveState)" = failed ]; do sleep .1; done
 echo "bad settings: $(show ActiveState) $(show ExecMainStatus), restarts: $(show NRestarts)"
-[ -n "$(journalctl -u bearerd | grep BEARERD_LISTN)" ] && echo "the journal names them"
+until journalctl -u bearerd | grep -q BEARERD_LISTN; do sleep .1; done; echo "the journal names them"
+until [ "$(systemctl is-active bearerd.socket)" = failed ]; do curl -s -m .1 http://localhost:8080; done # each a start
+sed -i '$d' /etc/bearerd/env
+systemctl reset-failed 'bearerd*'
+systemctl start bearerd.socket bearerd-admin.socket bearerd
+echo "mended"; until_status http://localhost:8080$names 200

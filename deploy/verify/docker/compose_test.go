@@ -61,6 +61,7 @@ func weaknesses(p *types.Project) (found []string) {
 		}
 		for _, v := range s.Volumes {
 			say(v.Type == types.VolumeTypeBind && !v.ReadOnly, "writes to "+v.Source)
+			say(v.Type == types.VolumeTypeBind && (v.Bind == nil || v.Bind.SELinux != "z"), "SELinux keeps it from "+v.Source)
 		}
 		say(s.Build == nil && !plainTag.MatchString(s.Image), "image "+s.Image)
 		say(s.Build == nil && s.HealthCheck == nil, "no health check")
@@ -101,7 +102,8 @@ func TestComposeFileBroken(t *testing.T) {
 		{"read_only: true", "read_only: true\n  pid: host", "the host's own"},
 		{"network_mode: service:bearerd", "network_mode: host", "network host"},
 		{"127.0.0.1:8080:8080", "8080:8080", "port 8080"},
-		{":/run/secrets:ro", ":/run/secrets", "writes to"},
+		{":/run/secrets:ro,z", ":/run/secrets:z", "writes to"},
+		{":/run/secrets:ro,z", ":/run/secrets:ro", "SELinux"},
 		{"busybox:1.37", "busybox", "image busybox"},
 		{"bearerd: {condition: service_healthy}", "bearerd: {condition: service_started}", "does not wait"},
 	} {

@@ -19,41 +19,49 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bearerd/bearerd/deploy/verify/internal/testenv"
 )
 
 // The programs of Debian's packages, by their full names: a docker of another
 // version may stand before them on PATH.
 const (
 	dockerProgram  = "/usr/bin/docker"
-	composeProgram = "/usr/bin/docker-compose"
 	dockerdProgram = "/usr/sbin/dockerd"
 	busybox        = "/bin/busybox"
 )
+
+// composePrograms are where Compose v2 is, as Docker's own packages and Debian's
+// install it, and 1.29. The first that is there is used.
+var composePrograms = []string{
+	"/usr/libexec/docker/cli-plugins/docker-compose", "/usr/lib/docker/cli-plugins/docker-compose", "/usr/bin/docker-compose",
+}
 
 // engine is a Docker Engine with network, mounts and processes of its own: what
 // it does to them is gone with it, and it does not outlive this test. Nothing in
 // it reaches the internet.
 type engine struct {
-	dir  string
-	host int // process that the engine's namespaces can be entered by
+	dir     string
+	host    int    // process that the engine's namespaces can be entered by
+	compose string // program
 }
 
 func startEngine(t *testing.T) *engine {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		lacking(t, "root, for a Docker Engine")
+	testenv.Root(t)
+	for _, program := range []string{dockerProgram, dockerdProgram, busybox, "/usr/bin/unshare", "/usr/bin/nsenter", "/sbin/ip", "/usr/sbin/iptables"} {
+		testenv.Program(t, program)
 	}
-	for _, program := range []string{dockerProgram, composeProgram, dockerdProgram, busybox, "/usr/bin/unshare", "/usr/bin/nsenter", "/sbin/ip", "/usr/sbin/iptables"} {
-		if _, err := os.Stat(program); err != nil {
-			lacking(t, program)
-		}
+	i := slices.IndexFunc(composePrograms, func(program string) bool { _, err := os.Stat(program); return err == nil })
+	if i < 0 {
+		testenv.Lacking(t, "docker-compose")
 	}
 	// Not t.TempDir: a socket's path must be short.
 	dir, err := os.MkdirTemp("", "bearerd-engine-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine{dir: dir}
+	e := &engine{dir: dir, compose: composePrograms[i]}
 	logFile, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +88,6 @@ func startEngine(t *testing.T) *engine {
 			select {
 			case <-ended:
 			case <-time.After(30 * time.Second):
-				t.Error("the engine did not stop")
 			}
 		}
 		_ = cmd.Process.Kill() // and with it what is left
@@ -88,7 +95,7 @@ func startEngine(t *testing.T) *engine {
 			t.Error(err)
 		}
 	})
-	eventually(t, "the engine answers", func() bool {
+	testenv.Eventually(t, "the engine answers", func() bool {
 		select {
 		case err := <-ended:
 			t.Fatalf("the engine ended: %v", err)
@@ -113,6 +120,7 @@ func (e *engine) command(program string, args ...string) *exec.Cmd {
 	cmd.Env = []string{
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + e.dir, "DOCKER_HOST=unix://" + e.dir + "/socket",
 		"DOCKER_BUILDKIT=1", "COMPOSE_DOCKER_CLI_BUILD=1", "BUILDKIT_PROGRESS=plain",
+		"COMPOSE_COMPATIBILITY=true", // v2 names images as 1.29 does then
 	}
 	return cmd
 }
@@ -267,8 +275,8 @@ func (e *engine) provideGo(t *testing.T) {
 		"GOMODCACHE=" + modules, "GOFLAGS=-modcacherw -mod=readonly",
 		"GOPROXY=file://" + goenv[1] + "/cache/download," + goenv[2], // what is here need not be fetched
 	}, "list", "-deps", "./cmd/bearerd", "./cmd/querysim")
-	e.provide(t, "golang:1.26", []string{"ENV PATH=/usr/local/go/bin:/bin GOPATH=/go GOTOOLCHAIN=local"}, func(w *imageWriter) {
-		w.tree(goenv[0], "usr/local/go", "test", "doc", "api", "misc", ".git", "pkg/obj")
+	e.provide(t, "golang:1.26", []string{"ENV PATH=/usr/local/go/bin:/bin HOME=/root GOPATH=/go GOTOOLCHAIN=local"}, func(w *imageWriter) {
+		w.tree(goenv[0], "usr/local/go", "test", "doc", "api", "misc", ".git", "pkg/obj", "src/cmd")
 		w.tree(filepath.Join(modules, "cache/download"), "modules", "sumdb")
 	})
 }
@@ -282,10 +290,7 @@ func (e *engine) provideTool(t *testing.T, image string) {
 // providePrometheus is this machine's.
 func (e *engine) providePrometheus(t *testing.T, image string) {
 	t.Helper()
-	program, err := exec.LookPath("prometheus")
-	if err != nil {
-		lacking(t, "prometheus")
-	}
+	program := testenv.Program(t, "prometheus")
 	e.provide(t, image, []string{"ENV PATH=/bin", "USER 65534:65534", `ENTRYPOINT ["/bin/prometheus"]`}, func(w *imageWriter) {
 		w.program(program, "bin/prometheus")
 		w.entry(tar.Header{Typeflag: tar.TypeDir, Name: "prometheus", Mode: 0o755, Uid: 65534, Gid: 65534})
@@ -304,30 +309,4 @@ func goCommand(t *testing.T, env []string, args ...string) string {
 		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, &stderr)
 	}
 	return string(out)
-}
-
-// eventually waits until ok says yes.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	const within = 2 * time.Minute
-	deadline := time.Now().Add(within)
-	for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
-		if ok() {
-			tick.Stop()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-	}
-}
-
-// lacking skips a test that this machine cannot run. Where CI=true each must
-// run, so that none is skipped for ever unseen.
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI=true, and this machine lacks %s (.ci/run packages gets it)", what)
-	}
-	t.Skipf("this machine lacks %s", what)
 }

@@ -37,18 +37,24 @@ const (
 func TestContainers(t *testing.T) {
 	e := startEngine(t)
 	e.provideGo(t)
-	build := e.command(composeProgram, slices.Concat([]string{"--project-name=" + project, "build"}, goArgs)...)
+	build := e.command(e.compose, slices.Concat([]string{"--project-name=" + project, "build"}, goArgs)...)
 	build.Dir = root
 	if _, err := e.run(build); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("Image", func(t *testing.T) { testImage(t, e) })
-	t.Run("ImageForArm64", func(t *testing.T) { testImageForArm64(t, e) })
-	t.Run("SameAgain", func(t *testing.T) { testSameAgain(t, e) })
-	t.Run("RealServices", func(t *testing.T) { testRealServices(t, e) })
-	t.Run("Stack", func(t *testing.T) { testStack(t, e) })
-	t.Run("WrongPassword", func(t *testing.T) { testWrongPassword(t, e) })
-	t.Run("Observe", func(t *testing.T) { testObserve(t, e) })
+	t.Run("Images", func(t *testing.T) {
+		t.Parallel() // computes; the others wait
+		t.Run("Here", func(t *testing.T) { testImage(t, e) })
+		t.Run("Arm64", func(t *testing.T) { testImageForArm64(t, e) })
+		t.Run("SameAgain", func(t *testing.T) { testSameAgain(t, e) })
+	})
+	t.Run("Stacks", func(t *testing.T) { // one after the other: they have the same ports
+		t.Parallel()
+		t.Run("RealServices", func(t *testing.T) { testRealServices(t, e) })
+		t.Run("Simulator", func(t *testing.T) { testStack(t, e) })
+		t.Run("WrongPassword", func(t *testing.T) { testWrongPassword(t, e) })
+		t.Run("Observe", func(t *testing.T) { testObserve(t, e) })
+	})
 }
 
 // image is what `docker inspect` says of one.

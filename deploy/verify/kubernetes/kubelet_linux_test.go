@@ -9,6 +9,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/bearerd/bearerd/deploy/verify/internal/testenv"
 )
 
 // A kubelet runs one container as the kubelet of Kubernetes does (its packages
@@ -22,7 +24,7 @@ type kubelet struct {
 	container *corev1.Container
 	address   string        // of the pod, where the probes go
 	grace     time.Duration // between SIGTERM and SIGKILL
-	start     func() (*process, error)
+	start     func() (*testenv.Process, error)
 
 	mu       sync.Mutex // guards what follows
 	restarts []string   // why, each
@@ -55,12 +57,12 @@ func (k *kubelet) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case why = <-failed:
-		case <-p.ended:
+		case <-p.Ended:
 			why = "it ended"
 		}
 		stop()
 		probers.Wait()
-		exit := p.stop(syscall.SIGTERM, k.grace)
+		exit := p.Stop(syscall.SIGTERM, k.grace)
 		k.mu.Lock()
 		k.exit, k.ready = exit, false
 		if why != "" {

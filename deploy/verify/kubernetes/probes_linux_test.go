@@ -1,7 +1,6 @@
 package kubernetes_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -24,6 +23,8 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/bearerd/bearerd/deploy/verify/internal/testenv"
 )
 
 // These tests run bearerd with exactly what a manifest says, in a network of
@@ -46,10 +47,8 @@ var programs = sync.OnceValues(func() (folder string, err error) {
 		return "", err
 	}
 	programsMade = folder
-	build := exec.Command("go", "build", "-o", folder, "./cmd/bearerd", "./cmd/querysim")
-	build.Dir = "../../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	if err := testenv.Build(folder); err != nil {
+		return "", err
 	}
 	return folder, os.Chmod(folder, 0o755) // bearerd runs as another user
 })
@@ -73,9 +72,7 @@ func inPod(t *testing.T) bool {
 		return true
 	}
 	t.Parallel()
-	if os.Getuid() != 0 {
-		lacking(t, "root")
-	}
+	testenv.Root(t)
 	folder, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +82,7 @@ func inPod(t *testing.T) bool {
 	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	out, err := again.CombinedOutput()
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
-		lacking(t, "namespaces: "+err.Error())
+		testenv.Lacking(t, "namespaces: "+err.Error())
 	}
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
 		t.Fatalf("%v\n%s", err, out)
@@ -120,74 +117,6 @@ func enterPod(t *testing.T) {
 	}
 }
 
-// lacking skips a test that this machine cannot run. Where CI=true each must
-// run, so that none is skipped for ever unseen.
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI=true, and this machine lacks %s", what)
-	}
-	t.Skipf("this machine lacks %s", what)
-}
-
-// process is a running program.
-type process struct {
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when it has, and all its output is read
-
-	mu     sync.Mutex // guards output
-	output bytes.Buffer
-}
-
-func startProcess(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, ended: make(chan struct{})}
-	out, in, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	cmd.Stdout, cmd.Stderr = in, in
-	err = cmd.Start()
-	_ = in.Close()
-	if err != nil {
-		return nil, err
-	}
-	go func() {
-		lines := bufio.NewReader(out)
-		for {
-			line, err := lines.ReadString('\n')
-			p.mu.Lock()
-			p.output.WriteString(line)
-			p.mu.Unlock()
-			if err != nil {
-				break
-			}
-		}
-		_ = out.Close()
-		_ = cmd.Wait()
-		close(p.ended)
-	}()
-	return p, nil
-}
-
-func (p *process) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.String()
-}
-
-// stop sends signal, after grace SIGKILL, and returns the exit code: -1 if a
-// signal ended it.
-func (p *process) stop(signal syscall.Signal, grace time.Duration) int {
-	_ = p.cmd.Process.Signal(signal)
-	select {
-	case <-p.ended:
-	case <-time.After(grace):
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-	}
-	return p.cmd.ProcessState.ExitCode()
-}
-
 // simulator is a running querysim.
 type simulator struct {
 	t                  *testing.T
@@ -202,16 +131,16 @@ func startSimulator(t *testing.T, args ...string) *simulator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := startProcess(exec.Command(filepath.Join(folder, "querysim"), append([]string{
+	p, err := testenv.Start(exec.Command(filepath.Join(folder, "querysim"), append([]string{
 		"-login-listen=127.0.0.1:0", "-query-listen=127.0.0.1:0", "-control-listen=127.0.0.1:0", "-brute-force-lock",
 	}, args...)...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.stop(syscall.SIGKILL, 0) })
+	t.Cleanup(func() { p.Stop(syscall.SIGKILL, 0) })
 	s := &simulator{t: t, settings: make(map[string]string)}
-	eventually(t, time.Minute, "querysim says where it is", func() bool { return strings.Contains(p.text(), "BEARERD_PRESET=wxp") })
-	text, _, _ := strings.Cut(p.text(), "BEARERD_PRESET=wxp")
+	testenv.Eventually(t, "querysim says where it is", func() bool { return strings.Contains(p.Text(), "BEARERD_PRESET=wxp") })
+	text, _, _ := strings.Cut(p.Text(), "BEARERD_PRESET=wxp")
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if at, ok := strings.CutPrefix(line, "control:"); ok {
@@ -304,7 +233,7 @@ type pod struct {
 	stopped chan error
 
 	mu  sync.Mutex // guards all
-	all []*process
+	all []*testenv.Process
 }
 
 // requiredHeader is what callers of the gateway must send.
@@ -356,14 +285,14 @@ func runPod(t *testing.T, objects []runtime.Object, w workload, sim *simulator, 
 	}
 	p.kubelet = &kubelet{
 		container: c, address: podAddress, grace: grace, started: make(chan struct{}),
-		start: func() (*process, error) {
+		start: func() (*testenv.Process, error) {
 			cmd := exec.Command(filepath.Join(folder, "bearerd"), c.Args...)
 			cmd.Dir = "/"
 			for name, value := range env {
 				cmd.Env = append(cmd.Env, name+"="+value)
 			}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
-			started, err := startProcess(cmd)
+			started, err := testenv.Start(cmd)
 			if err == nil {
 				p.mu.Lock()
 				p.all = append(p.all, started)
@@ -401,7 +330,7 @@ func (p *pod) text() string {
 	defer p.mu.Unlock()
 	var all strings.Builder
 	for _, process := range p.all {
-		all.WriteString(process.text())
+		all.WriteString(process.Text())
 	}
 	return all.String()
 }
@@ -449,20 +378,6 @@ func (p *pod) get(address, host, key string) (int, string) {
 
 // getLocal asks as the app beside a sidecar does.
 func (p *pod) getLocal() (int, string) { return p.get("localhost:8080", "", "") }
-
-func eventually(t *testing.T, within time.Duration, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
-		if ok() {
-			tick.Stop()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-	}
-}
 
 // allowed is how many logins with a wrong password bearerd may have made after
 // d: at the start, and 30, 60, 120 and 240 s after each other.
@@ -518,7 +433,7 @@ func TestSidecarHoldsTheAppOnAWrongPassword(t *testing.T) {
 		t.Errorf("a request: got %d %s", status, body)
 	}
 	p.logins.write(map[string]string{"username": sim.username, "password": sim.password})
-	eventually(t, time.Minute, "the app starts", p.isStarted)
+	testenv.Eventually(t, "the app starts", p.isStarted)
 	if status, body := p.getLocal(); status != 200 {
 		t.Errorf("a request: got %d %s", status, body)
 	}
@@ -552,7 +467,7 @@ func TestGatewayIsKeptOutOnAWrongPassword(t *testing.T) {
 		t.Errorf("liveness passed only %d times, and failed %d", passed, failed)
 	}
 	p.logins.write(map[string]string{"username": sim.username, "password": sim.password})
-	eventually(t, time.Minute, "ready", p.isReady)
+	testenv.Eventually(t, "ready", p.isReady)
 
 	const key = "open sesame"
 	for _, tt := range []struct {
@@ -586,14 +501,14 @@ func TestSidecarThroughAVendorsFault(t *testing.T) {
 			objects := rendered(t, filepath.Join(manifests, "base"))
 			sim := startSimulator(t, "-lifetime=10s")
 			p := runPod(t, objects, named(t, objects, name), sim, sim.password)
-			eventually(t, time.Minute, "the app starts", p.isStarted)
+			testenv.Eventually(t, "the app starts", p.isStarted)
 			if status, body := p.getLocal(); status != 200 {
 				t.Fatalf("the app's first request: got %d %s", status, body)
 			}
 			sim.post("/faults", "login-fault=down")
-			eventually(t, time.Minute, "no token", func() bool { status, _ := p.getLocal(); return status == 503 })
+			testenv.Eventually(t, "no token", func() bool { status, _ := p.getLocal(); return status == 503 })
 			before, _, _ := p.seen("liveness")
-			eventually(t, 2*time.Minute, "two more liveness probes", func() bool { passed, _, _ := p.seen("liveness"); return passed >= before+2 })
+			testenv.Eventually(t, "two more liveness probes", func() bool { passed, _, _ := p.seen("liveness"); return passed >= before+2 })
 			if restarts := p.restarted(); len(restarts) != 0 || !p.isReady() {
 				t.Errorf("restarted: %q; ready: %t", restarts, p.isReady())
 			}
@@ -601,7 +516,7 @@ func TestSidecarThroughAVendorsFault(t *testing.T) {
 				t.Errorf("a request during the fault: got %d", status)
 			}
 			sim.post("/faults", "login-fault=")
-			eventually(t, 2*time.Minute, "the app's last request", func() bool { status, _ := p.getLocal(); return status == 200 })
+			testenv.Eventually(t, "the app's last request", func() bool { status, _ := p.getLocal(); return status == 200 })
 			p.delete()
 			if p.exit != 0 {
 				t.Errorf("on SIGTERM: exit %d", p.exit)
@@ -634,8 +549,8 @@ func TestClassicMistakesAreSeen(t *testing.T) {
 			tt.mutate(bearerdOf(&w.template.Spec))
 			sim := startSimulator(t)
 			p := runPod(t, objects, w, sim, "wrong")
-			eventually(t, 2*time.Minute, "a restart", func() bool { return slices.Contains(p.restarted(), tt.want) })
-			eventually(t, 2*time.Minute, "the next login", func() bool { return sim.stats().Logins >= tt.logins })
+			testenv.Eventually(t, "a restart", func() bool { return slices.Contains(p.restarted(), tt.want) })
+			testenv.Eventually(t, "the next login", func() bool { return sim.stats().Logins >= tt.logins })
 			if got := sim.stats().Logins; tt.logins == 0 && got != 0 {
 				t.Errorf("got %d logins", got)
 			}

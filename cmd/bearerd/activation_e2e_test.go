@@ -240,7 +240,7 @@ func TestHandOver(t *testing.T) {
 	}
 	for range 5 {
 		next := start()
-		eventually(t, 10*time.Second, "the second is ready", func() bool {
+		eventually(t, soon, "the second is ready", func() bool {
 			status, _ := getAs(t, "GET", next.admin, "/readyz", "localhost")
 			return status == 200
 		})

@@ -34,7 +34,7 @@ func TestStatus(t *testing.T) {
 			}
 			// A request is counted when it has ended, which is after its answer.
 			const series = `bearerd_requests_total{code="404",method="GET"}`
-			eventually(t, 5*time.Second, series, func() bool { return p.metric(series) == 1 })
+			eventually(t, soon, series, func() bool { return p.metric(series) == 1 })
 			status, header, text := fetch(t, c, p.admin+"/status")
 			if status != 200 || header.Get("Content-Type") != "application/json" {
 				t.Fatalf("got %d %v %q, want 200 and JSON", status, header, text)
@@ -112,7 +112,7 @@ func TestLogInAgainLiftsAStop(t *testing.T) {
 			w.sim.SetPassword("changed")
 			p := w.start(t, w.env("vyopta")...)
 			for refusals := 1; ; refusals++ {
-				eventually(t, 5*time.Second, "a refusal more", func() bool {
+				eventually(t, soon, "a refusal more", func() bool {
 					return p.metric(`bearerd_logins_total{result="rejected"}`) == float64(refusals)
 				})
 				if refusals == 5 {
@@ -129,7 +129,7 @@ func TestLogInAgainLiftsAStop(t *testing.T) {
 			}
 			w.sim.SetPassword(querysim.Password)
 			logIn(t, p)
-			eventually(t, 5*time.Second, "ready", func() bool { return expectStatus(http.DefaultClient, p.admin+"/readyz", 200) == nil })
+			eventually(t, soon, "ready", func() bool { return expectStatus(http.DefaultClient, p.admin+"/readyz", 200) == nil })
 			if err := expectStatus(newClient(t), p.url+namesPath, 200); err != nil {
 				t.Error(err)
 			}
@@ -150,7 +150,7 @@ func TestLogInAgainReadsFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := w.start(t, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE="+file)...)
-	eventually(t, 5*time.Second, "ready", func() bool { return expectStatus(http.DefaultClient, p.admin+"/readyz", 200) == nil })
+	eventually(t, soon, "ready", func() bool { return expectStatus(http.DefaultClient, p.admin+"/readyz", 200) == nil })
 	w.sim.SetPassword("rotated")
 	if err := os.WriteFile(file, []byte("rotated\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -158,11 +158,11 @@ func TestLogInAgainReadsFiles(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "a second token", func() bool { return p.metric("bearerd_token_generation") == 2 })
+	eventually(t, soon, "a second token", func() bool { return p.metric("bearerd_token_generation") == 2 })
 	if status, _ := p.post("/login"); status != 202 {
 		t.Errorf("POST /login: got %d, want 202", status)
 	}
-	eventually(t, 5*time.Second, "a third token", func() bool { return p.metric("bearerd_token_generation") == 3 })
+	eventually(t, soon, "a third token", func() bool { return p.metric("bearerd_token_generation") == 3 })
 	if got := w.sim.Stats(); got.Logins != 3 || got.LoginsOK != 3 {
 		t.Errorf("logins: got %d, %d of them ok; want 3 and 3", got.Logins, got.LoginsOK)
 	}
@@ -174,7 +174,7 @@ func TestPOSTLoginJoinsTheOneUnderWay(t *testing.T) {
 	defer answerLogin()
 	w := newWorld(t, options, nil)
 	p := w.start(t, w.env("vyopta")...)
-	eventually(t, 5*time.Second, "the first login", func() bool { return w.sim.Stats().Logins == 1 })
+	eventually(t, soon, "the first login", func() bool { return w.sim.Stats().Logins == 1 })
 	_, _, body := fetch(t, http.DefaultClient, p.admin+"/startupz")
 	if !strings.Contains(body, "the first login is under way") {
 		t.Errorf("/startupz: got %s, want that the login is under way", body)
@@ -272,7 +272,7 @@ func TestPromtool(t *testing.T) {
 		t.Fatal(err)
 	}
 	const series = `bearerd_upstream_unauthorized_total{outcome="replayed"}`
-	eventually(t, 5*time.Second, series, func() bool { return p.metric(series) == 1 })
+	eventually(t, soon, series, func() bool { return p.metric(series) == 1 })
 	_, _, text := fetch(t, c, p.admin+"/metrics")
 	check := exec.Command(promtool, "check", "metrics")
 	check.Stdin = strings.NewReader(text)

@@ -141,7 +141,7 @@ func TestAdminFromAnotherMachine(t *testing.T) {
 				targets = append(targets, own[1].String())
 			}
 			p.admin = "http://" + at(loopback[len(loopback)-1])
-			eventually(t, 5*time.Second, "ready", func() bool {
+			eventually(t, soon, "ready", func() bool {
 				replies, err := put([]question{{"GET", p.admin + "/readyz", ""}})
 				return err == nil && replies[0].Status == 200
 			})
@@ -201,7 +201,7 @@ func TestAdminFromAnotherMachine(t *testing.T) {
 			if status, body := p.post("/login"); status != 202 {
 				t.Errorf("POST /login from loopback: got %d %s, want 202", status, body)
 			}
-			eventually(t, 5*time.Second, "a login", func() bool { return w.sim.Stats().Logins == logins+1 })
+			eventually(t, soon, "a login", func() bool { return w.sim.Stats().Logins == logins+1 })
 			if status, body := p.post("/quitquitquit"); status != 202 {
 				t.Errorf("POST /quitquitquit from loopback: got %d %s, want 202", status, body)
 			}

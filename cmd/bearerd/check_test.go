@@ -314,7 +314,7 @@ func TestCheckIsInterrupted(t *testing.T) {
 	var stdout, stderr output
 	code := make(chan int, 1)
 	go func() { code <- run([]string{"check"}, w.env("vyopta"), signals, &stdout, &stderr) }()
-	eventually(t, 10*time.Second, "a login", func() bool { return w.sim.Stats().Logins == 1 })
+	eventually(t, soon, "a login", func() bool { return w.sim.Stats().Logins == 1 })
 	signals <- os.Interrupt
 	select {
 	case c := <-code:

@@ -163,7 +163,7 @@ func TestFaultWrongPasswordThenHealed(t *testing.T) {
 	if err := os.WriteFile(file, []byte(querysim.Password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "healed by the new file", func() bool {
+	eventually(t, soon, "healed by the new file", func() bool {
 		status, _, _ := fetch(t, c, p.url+namesPath)
 		return status == 200
 	})
@@ -229,7 +229,7 @@ func TestSIGHUPLogsInAgain(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "the login works", func() bool { return expectStatus(c, p.url+namesPath, 200) == nil })
+	eventually(t, soon, "the login works", func() bool { return expectStatus(c, p.url+namesPath, 200) == nil })
 	if got := w.sim.Stats().Logins; got != 2 {
 		t.Errorf("logins: got %d, want 2", got)
 	}
@@ -287,13 +287,13 @@ func TestMissingPasswordFile(t *testing.T) {
 	if err := expectStatus(c, p.url+namesPath, 503); err != nil {
 		t.Error(err)
 	}
-	eventually(t, 5*time.Second, "the log says which file is awaited", func() bool {
+	eventually(t, soon, "the log says which file is awaited", func() bool {
 		return strings.Contains(p.text(), "login waits for a file") && strings.Contains(p.text(), "it does not exist")
 	})
 	if err := os.WriteFile(file, []byte(querysim.Password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "the file is used", func() bool { return expectStatus(c, p.url+namesPath, 200) == nil })
+	eventually(t, soon, "the file is used", func() bool { return expectStatus(c, p.url+namesPath, 200) == nil })
 	if got := w.sim.Stats().Logins; got != 1 {
 		t.Errorf("logins: got %d, want 1: none without the file", got)
 	}
@@ -334,7 +334,7 @@ func TestFaultLeaderLeaves(t *testing.T) {
 		_, err := newClient(t).Do(req)
 		left <- err
 	}()
-	eventually(t, 5*time.Second, "a second login", func() bool { return w.sim.Stats().Logins == 2 })
+	eventually(t, soon, "a second login", func() bool { return w.sim.Stats().Logins == 2 })
 	const n = 20
 	others := make(chan error)
 	go func() {
@@ -342,12 +342,12 @@ func TestFaultLeaderLeaves(t *testing.T) {
 		others <- many(n, func(int) error { return expectStatus(c, p.url+namesPath, 200) })
 	}()
 	waiting := func() float64 { return p.metric("bearerd_requests_in_flight") }
-	eventually(t, 5*time.Second, "all wait", func() bool { return waiting() == n+1 })
+	eventually(t, soon, "all wait", func() bool { return waiting() == n+1 })
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Errorf("the leader: got %v, want canceled", err)
 	}
-	eventually(t, 5*time.Second, "all but the leader wait", func() bool { return waiting() == n })
+	eventually(t, soon, "all but the leader wait", func() bool { return waiting() == n })
 	answerLogin()
 	if err := <-others; err != nil {
 		t.Errorf("those who stayed: %v", err)
@@ -406,7 +406,7 @@ func TestFaultUpstreamCutsBodyShort(t *testing.T) {
 			t.Errorf("%s: got %d bytes and a clean end, want an aborted connection", path, n)
 		}
 	}
-	eventually(t, 5*time.Second, "two requests counted as aborted", func() bool {
+	eventually(t, soon, "two requests counted as aborted", func() bool {
 		return p.metric(`bearerd_requests_total{code="aborted",method="GET"}`) == 2
 	})
 }

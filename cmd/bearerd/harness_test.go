@@ -342,6 +342,9 @@ func newClient(t testing.TB) *http.Client {
 	}
 }
 
+// soon is for what takes an instant: on a busy machine that may be seconds.
+const soon = 20 * time.Second
+
 // eventually waits until ok says yes.
 func eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()

@@ -136,7 +136,7 @@ func TestUpstreamFailureHasACause(t *testing.T) {
 		if err := expectStatus(newClient(t), p.url+"/", 502); err != nil {
 			t.Error(err)
 		}
-		eventually(t, 5*time.Second, cause, func() bool {
+		eventually(t, soon, cause, func() bool {
 			return strings.Contains(p.text(), `"code":"upstream_unreachable"`) && strings.Contains(p.text(), cause)
 		})
 	}

@@ -129,10 +129,10 @@ func TestAsksAtATerminal(t *testing.T) {
 	p.expect(userPrompt+strings.TrimPrefix(w.login.URL, "http://"), 1)
 	p.enter(querysim.Username + "\n")
 	p.expect(passwordPrompt, 1)
-	eventually(t, 10*time.Second, "the echo goes off", p.echoOff)
+	eventually(t, soon, "the echo goes off", p.echoOff)
 	p.enter(querysim.Password + "\n")
 	p.expect("serving", 1)
-	eventually(t, 20*time.Second, "a login", func() bool { return w.sim.Stats().LoginsOK == 1 })
+	eventually(t, soon, "a login", func() bool { return w.sim.Stats().LoginsOK == 1 })
 	for _, want := range []string{`"USERNAME":"asked"`, `"PASSWORD":"asked"`} {
 		if !strings.Contains(p.text(), want) {
 			t.Errorf("the start-up line lacks %s:\n%s", want, p.text())
@@ -155,7 +155,7 @@ func TestAsksForThePasswordAlone(t *testing.T) {
 	env := without(w.env("vyopta"), "BEARERD_PASSWORD")
 	p := startAtTerminal(t, w, []string{"check"}, env...)
 	p.expect(passwordPrompt, 1)
-	eventually(t, 10*time.Second, "the echo goes off", p.echoOff)
+	eventually(t, soon, "the echo goes off", p.echoOff)
 	p.enter("\x1b[A\x1b[D" + querysim.Password + "x\x7f\r") // arrow keys, and a letter taken back
 	if code := p.exitCode(); code != 0 || !strings.Contains(p.text(), "Healthy.") || strings.Contains(p.text(), userPrompt) {
 		t.Errorf("exit code: got %d, want 0 and a report\n%s", code, p.text())
@@ -183,7 +183,7 @@ func TestAQuestionCanBeLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := startAtTerminal(t, w, nil, without(w.env("vyopta"), "BEARERD_PASSWORD")...)
 			p.expect(passwordPrompt, 1)
-			eventually(t, 10*time.Second, "the echo goes off", p.echoOff)
+			eventually(t, soon, "the echo goes off", p.echoOff)
 			p.enter(key)
 			if code := p.exitCode(); code != exitFailed || !strings.Contains(p.text(), "nothing was entered") {
 				t.Errorf("exit code: got %d, want 1 and the reason\n%s", code, p.text())

@@ -128,7 +128,7 @@ func TestUnixSockets(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "the data socket is gone", func() bool { return !isThere(strings.TrimPrefix(data, "unix:")) })
+	eventually(t, soon, "the data socket is gone", func() bool { return !isThere(strings.TrimPrefix(data, "unix:")) })
 	if got, _ := getAs(t, "GET", admin, "/readyz", "localhost"); got != 503 {
 		t.Errorf("/readyz while stopping: got %d, want 503", got)
 	}
@@ -179,7 +179,7 @@ func TestUnixSocketsAfterASecondSignal(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "stopping", func() bool { return strings.Contains(p.text(), `"stopping"`) })
+	eventually(t, soon, "stopping", func() bool { return strings.Contains(p.text(), `"stopping"`) })
 	if code := p.stop(syscall.SIGTERM, 5*time.Second); code != 1 || isThere(path) {
 		t.Errorf("got exit code %d, socket there: %v; want 1 and none", code, isThere(path))
 	}

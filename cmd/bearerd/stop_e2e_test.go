@@ -54,7 +54,7 @@ func TestFaultSIGTERMWithRequestsInFlight(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := strings.TrimPrefix(p.url, "http://")
-	eventually(t, 5*time.Second, "no new connections", func() bool {
+	eventually(t, soon, "no new connections", func() bool {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			return true
@@ -157,7 +157,7 @@ func TestDrainDelayEnds(t *testing.T) {
 // meanwhile.
 func expectDraining(t *testing.T, p *process) {
 	t.Helper()
-	eventually(t, 5*time.Second, `/readyz says 503 "stopping"`, func() bool {
+	eventually(t, soon, `/readyz says 503 "stopping"`, func() bool {
 		status, _, body := fetch(t, http.DefaultClient, p.admin+"/readyz")
 		return status == 503 && strings.Contains(body, `"reason":"stopping"`)
 	})
@@ -275,7 +275,7 @@ func TestStopIsBounded(t *testing.T) {
 				if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, 5*time.Second, "the stop begins", func() bool { return strings.Contains(p.text(), `"stopping"`) })
+				eventually(t, soon, "the stop begins", func() bool { return strings.Contains(p.text(), `"stopping"`) })
 			}
 			if got := p.stop(syscall.SIGTERM, 4*time.Second); got != test.want {
 				t.Errorf("exit code: got %d, want %d", got, test.want)

@@ -50,7 +50,7 @@ func newSuspension(t *testing.T, loginDelay time.Duration) *suspension {
 	}))
 	s.p = s.w.start(t, append(s.w.env("vyopta"), "BEARERD_LOG_LEVEL=info", "BEARERD_ACCESS_LOG=off")...)
 	t.Cleanup(func() { _ = s.p.cmd.Process.Signal(syscall.SIGCONT) }) // or its admin listener would not answer
-	eventually(t, 10*time.Second, "a login", func() bool { return s.w.sim.Stats().Logins == 1 })
+	eventually(t, soon, "a login", func() bool { return s.w.sim.Stats().Logins == 1 })
 	return s
 }
 
@@ -180,7 +180,7 @@ func TestFaultSuspendedPastTheRefreshPoint(t *testing.T) {
 	s := newSuspension(t, 0)
 	old := s.tokenOf()
 	var due time.Time
-	eventually(t, 5*time.Second, "a refresh ahead is planned", func() bool {
+	eventually(t, soon, "a refresh ahead is planned", func() bool {
 		seconds := s.p.metric("bearerd_next_login_timestamp_seconds")
 		due = time.UnixMilli(int64(1000 * seconds))
 		return seconds > 0
@@ -190,7 +190,7 @@ func TestFaultSuspendedPastTheRefreshPoint(t *testing.T) {
 	const clients = 50
 	s.connect(clients)
 	answers := s.resume()
-	eventually(t, 10*time.Second, "the refresh ahead", func() bool { return s.tokenOf() != old })
+	eventually(t, soon, "the refresh ahead", func() bool { return s.tokenOf() != old })
 	s.expect(1)
 	if got := answers[old] + answers[s.tokenOf()]; got != clients {
 		t.Errorf("got %d answers with the old token or the next, want %d", got, clients)
@@ -202,7 +202,7 @@ func TestFaultSuspendedInALogin(t *testing.T) {
 	t.Parallel()
 	s := newSuspension(t, time.Second)
 	s.stop()
-	eventually(t, 10*time.Second, "the login server has answered", func() bool { return s.w.sim.Stats().LoginsOK == 1 })
+	eventually(t, soon, "the login server has answered", func() bool { return s.w.sim.Stats().LoginsOK == 1 })
 	const clients = 50
 	s.connect(clients)
 	answers := s.resume()

@@ -1,4 +1,4 @@
-.PHONY: build release test race lint fuzz probes bench badday toxiproxy readme ci
+.PHONY: build release test race lint fuzz probes cluster bench badday toxiproxy readme ci
 
 build: ## bearerd and querysim, in this folder
 	go build ./cmd/bearerd
@@ -15,6 +15,9 @@ ci: ## all steps
 
 probes: ## the Kubernetes manifests' probes through five minutes of a wrong password; as root on Linux
 	CI=true go -C deploy/verify test -count=1 -v -timeout 20m -parallel 8 ./kubernetes -args -probes-for 5m
+
+cluster: ## deploy/README.md on a real Kubernetes, which is built in dist/kubernetes; as root on Debian
+	go -C deploy/verify test -count=1 -v -timeout 4h ./cluster -programs=$(CURDIR)/dist/kubernetes
 
 toxiproxy: ## 20 minutes of a bad network; the figures of CONTRIBUTING
 	go -C cmd/internal/interop test -count=1 -timeout 30m -run '^TestToxiproxy$$' -v . -toxic-for 20m

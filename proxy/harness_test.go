@@ -446,6 +446,9 @@ func (r *recorder) serve(_ int, c *wire) {
 		r.mu.Unlock()
 		if reply == "" {
 			reply = ok
+			if strings.HasPrefix(h.line, "HEAD ") { // what follows it would be the next answer
+				reply = strings.TrimSuffix(ok, "ok")
+			}
 		}
 		if _, err := io.WriteString(c, reply); err != nil {
 			return

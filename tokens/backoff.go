@@ -20,7 +20,7 @@ const (
 // value is for credentials that nobody has tried yet.
 type backoff struct {
 	rejections int  // since the last success
-	transients int  // in a row, without anything else between
+	transients int  // in a row; a throttled one between does not count
 	worked     bool // a login with these credentials succeeded in this process
 }
 

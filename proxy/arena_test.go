@@ -50,9 +50,9 @@ type arena struct {
 
 	mu       sync.Mutex // guards all below
 	settled  *sync.Cond
-	active   int            // connections upstream and handlers
-	serving  int            // handlers
-	state    http.ConnState // of the client's connection
+	active   int    // connections upstream and handlers
+	serving  int    // handlers
+	busy     string // the client whose connection is active
 	visits   []*visit
 	requests []message // that upstream got
 	wrong    []error
@@ -101,10 +101,15 @@ func newArena(t testing.TB, s setting, patience time.Duration) *arena {
 	a.daemon = prepare(t, a.options, func(http.Handler) http.Handler { return http.HandlerFunc(a.serveVisit) })
 	a.Config.ReadHeaderTimeout, a.Config.IdleTimeout = patience, patience
 	a.Config.MaxHeaderBytes = 128 << 10
-	a.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+	a.Config.ConnState = func(c net.Conn, state http.ConnState) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.state = state
+		client := c.RemoteAddr().String()
+		if state == http.StateActive {
+			a.busy = client
+		} else if a.busy == client { // the end of an earlier one may be told of late
+			a.busy = ""
+		}
 	}
 	a.Config.ErrorLog = log.New(serverLog{a}, "", 0)
 	a.serve(t)
@@ -226,7 +231,7 @@ func (a *arena) play(t testing.TB, raw string) []message {
 	t.Helper()
 	a.mu.Lock()
 	a.visits, a.requests, a.wrong = nil, nil, nil
-	a.state = http.StateNew
+	a.busy = ""
 	a.mu.Unlock()
 	a.source = &source{}
 	a.options.Source = a.source
@@ -248,7 +253,7 @@ func (a *arena) play(t testing.TB, raw string) []message {
 				return
 			case <-time.After(a.options.BodyIdle):
 			}
-			if n++; !a.lingers() {
+			if n++; !a.lingers(c) {
 				n = 0
 			}
 		}
@@ -281,13 +286,13 @@ func (a *arena) play(t testing.TB, raw string) []message {
 	return a.answers(t, got, err == nil)
 }
 
-// lingers reports whether the server has answered a request and waits for the
-// rest of its body. Anywhere else a client that closes its sending side would
-// take a request back.
-func (a *arena) lingers() bool {
+// lingers reports whether the server has answered a request of c and waits for
+// the rest of its body. Anywhere else a client that closes its sending side
+// would take a request back.
+func (a *arena) lingers(c net.Conn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.serving == 0 && a.state == http.StateActive
+	return a.serving == 0 && a.busy == c.LocalAddr().String()
 }
 
 // answers reads what a client got. clean tells that the connection ended

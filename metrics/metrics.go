@@ -2,6 +2,7 @@
 package metrics
 
 import (
+	"net/http"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -15,6 +16,14 @@ import (
 type Options struct {
 	// Version of the program, for bearerd_build_info. May be empty.
 	Version string
+
+	// The codes that Rejection and UpstreamError are called with: each has a
+	// series from the start.
+	RejectionCodes, UpstreamErrorCodes []string
+
+	// What SharedOperation is called with: each pair has a series from the start.
+	// Empty leaves out the series of what bearerds share.
+	SharedOps, SharedResults []string
 
 	// State is called once for each scrape, from any goroutine. It must not
 	// block. Nil leaves the series that it gives out.
@@ -30,13 +39,18 @@ type Metrics struct {
 	rejections       *prometheus.CounterVec
 	unauthorized     *prometheus.CounterVec
 	upstreamErrors   *prometheus.CounterVec
+	attempts         prometheus.Counter
 	logins           *prometheus.CounterVec
 	loginDuration    prometheus.Histogram
 	tokenWaitSeconds prometheus.Histogram
+	sharedOperations *prometheus.CounterVec // nil: nothing is shared
+	adopted          prometheus.Counter
 }
 
 // Code is how a request ended: the status that the client saw, from 100 to
-// 999, or one of the constants. What is neither counts as [Aborted].
+// 999, or one of the constants. What is neither counts as [Aborted]; statuses
+// that are not registered (IANA's list, as [http.StatusText] has it) count
+// together, as an upstream could make series without end of them.
 type Code int
 
 const (
@@ -44,6 +58,8 @@ const (
 	Aborted Code = 0
 	// ClientClosed: the client went away before the response ended.
 	ClientClosed Code = 1
+
+	other Code = 2 // any status that is not registered
 )
 
 func (c Code) String() string {
@@ -52,6 +68,8 @@ func (c Code) String() string {
 		return "aborted"
 	case ClientClosed:
 		return "client_closed"
+	case other:
+		return "other"
 	}
 	return strconv.Itoa(int(c))
 }
@@ -64,16 +82,6 @@ type requestCounters [1000]atomic.Pointer[prometheus.Counter]
 // sends, so that any further one would let it make series without end; they
 // share the last value.
 var methods = [...]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "other"}
-
-// The codes of bearerd's own error answers; the contract, section 5.
-var (
-	rejectionCodes = []string{
-		"login_rejected", "login_unavailable", "login_timeout", "overloaded",
-		"host_not_allowed", "cross_site", "header_required", "path_not_allowed", "method_not_allowed",
-		"bad_target", "bad_path", "bad_body", "upgrade_not_allowed",
-	}
-	upstreamErrorCodes = []string{"upstream_unreachable", "upstream_timeout"}
-)
 
 // New makes the series and registers them, with those of the Go runtime and
 // the process. It panics if one of them is registered already.
@@ -96,20 +104,20 @@ func New(reg prometheus.Registerer, o Options) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bearerd_requests_total",
-			Help: "Requests answered, by method and by the status the client saw; aborted: cut off by upstream or bearerd; client_closed: the client went away.",
+			Help: "Requests answered, by method and by the status the client saw, or other for one that is not registered; aborted: cut off by upstream or bearerd; client_closed: the client went away.",
 		}, []string{"method", "code"}),
 		duration: histogram("bearerd_request_duration_seconds",
 			"Time from a request's arrival to the end of its response, waiting for a token and long streams included.",
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60),
 		rejections: counterVec("bearerd_rejections_total",
 			"Requests that bearerd answered itself, other than for an upstream error, by the code of that answer.",
-			"code", rejectionCodes...),
+			"code", o.RejectionCodes...),
 		unauthorized: counterVec("bearerd_upstream_unauthorized_total",
-			"Requests that upstream answered 401, by what followed: sent again (replayed), the 401 passed to the client (passed), or passed because the body was gone (not_replayable).",
-			"outcome", "replayed", "passed", "not_replayable"),
+			"Requests that upstream answered 401, or another of BEARERD_RENEW_STATUS, by what followed: sent again with a newer token (replayed) or the one before (too_young), the 401 passed to the client (passed), or passed because the body was gone (not_replayable).",
+			"outcome", "replayed", "too_young", "passed", "not_replayable"),
 		upstreamErrors: counterVec("bearerd_upstream_errors_total",
 			"Requests that upstream did not answer, by the code of bearerd's answer.",
-			"code", upstreamErrorCodes...),
+			"code", o.UpstreamErrorCodes...),
 		logins: counterVec("bearerd_logins_total",
 			"Logins, by result: ok, rejected (credentials refused), throttled (told to wait) or transient (any other failure).",
 			"result", "ok", "rejected", "throttled", "transient"),
@@ -120,15 +128,35 @@ func New(reg prometheus.Registerer, o Options) *Metrics {
 			"Time until a forwarded request had its token: that of a lookup when a good one was at hand.",
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15),
 	}
+	m.attempts = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "bearerd_upstream_attempts_total",
+		Help: "How often a request was sent upstream, or may have been: a request takes up to three attempts.",
+	})
 	buildInfo := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "bearerd_build_info",
 		Help:        "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": o.Version, "goversion": runtime.Version()},
 	})
 	buildInfo.Set(1)
-	reg.MustRegister(m.requests, buildInfo,
+	reg.MustRegister(m.requests, m.attempts, buildInfo,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if len(o.SharedOps) > 0 {
+		m.sharedOperations = prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bearerd_shared_operations_total",
+			Help: "Commands to the engine of BEARERD_SHARED, by what they do and how they ended.",
+		}, []string{"op", "result"})
+		for _, op := range o.SharedOps {
+			for _, result := range o.SharedResults {
+				m.sharedOperations.WithLabelValues(op, result)
+			}
+		}
+		m.adopted = prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bearerd_shared_adopted_total",
+			Help: "Tokens taken over from another bearerd of the account: logins that were not made.",
+		})
+		reg.MustRegister(m.sharedOperations, m.adopted)
+	}
 	if o.State != nil {
 		reg.MustRegister(newStateCollector(o.State))
 	}
@@ -138,8 +166,12 @@ func New(reg prometheus.Registerer, o Options) *Metrics {
 // Request counts a request that ended after d. It does not allocate.
 func (m *Metrics) Request(method string, code Code, d time.Duration) {
 	m.duration.Observe(d.Seconds())
-	if code != ClientClosed && (code < 100 || code > 999) {
+	switch {
+	case code == ClientClosed:
+	case code < 100 || code > 999:
 		code = Aborted
+	case http.StatusText(int(code)) == "":
+		code = other
 	}
 	i := methodIndex(method)
 	cached := &m.byMethod[i][code]
@@ -169,8 +201,11 @@ func (m *Metrics) Rejection(code string) { m.rejections.WithLabelValues(code).In
 // bearerd's answer.
 func (m *Metrics) UpstreamError(code string) { m.upstreamErrors.WithLabelValues(code).Inc() }
 
-// Unauthorized counts a request that upstream answered 401, once: the outcome
-// is replayed, passed or not_replayable.
+// Attempts counts that a request was sent upstream n times.
+func (m *Metrics) Attempts(n int) { m.attempts.Add(float64(n)) }
+
+// Unauthorized counts a request whose token upstream refused, once: the outcome
+// is replayed, too_young, passed or not_replayable.
 func (m *Metrics) Unauthorized(outcome string) { m.unauthorized.WithLabelValues(outcome).Inc() }
 
 // Login counts a login that took d: the result is ok, rejected, throttled or
@@ -183,3 +218,11 @@ func (m *Metrics) Login(result string, d time.Duration) {
 // TokenWait records how long a request waited for its token; next to nothing
 // when one was at hand.
 func (m *Metrics) TokenWait(d time.Duration) { m.tokenWaitSeconds.Observe(d.Seconds()) }
+
+// SharedOperation counts a command to the engine that bearerds share.
+func (m *Metrics) SharedOperation(op, result string) {
+	m.sharedOperations.WithLabelValues(op, result).Inc()
+}
+
+// Adopted counts a token that another bearerd has got.
+func (m *Metrics) Adopted() { m.adopted.Inc() }

@@ -19,64 +19,70 @@ type State struct {
 	NextLogin    time.Time // zero: none is planned
 	InFlight     int64     // requests being served, waiting ones too
 	ReplayBuffer int64     // bytes of request bodies held in memory for a replay
+	Shared       bool      // SharedUp means something
+	SharedUp     bool      // the engine that the account's bearerds share answered last
+	LinesLost    uint64    // lines of the log that its reader did not take, since the start
 }
 
-// stateCollector reads all gauges of one scrape from one State, so that they
+// stateSeries are the series that State gives: a row is all that there is of
+// one. value's ok is false where it is not known.
+var stateSeries = []struct {
+	name, help string
+	kind       prometheus.ValueType
+	value      func(s State) (value float64, ok bool)
+}{
+	{"bearerd_token_generation", "Serial number of the token in this process; 0 before the first.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return float64(s.Generation), true }},
+	{"bearerd_token_expiry_timestamp_seconds", "When the token ends, as Unix time.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return unix(s.Expiry), !s.Expiry.IsZero() }},
+	{"bearerd_token_lifetime_seconds", "How long the token is usable in all, from its login on.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return s.Lifetime.Seconds(), s.Lifetime > 0 }},
+	{"bearerd_clock_skew_seconds", "Local time minus the login server's, at the last login that told it.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return s.Skew.Seconds(), s.SkewKnown }},
+	{"bearerd_ready", "1 while /readyz answers 200, else 0.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return truth(s.Ready), true }},
+	{"bearerd_login_stopped", "1 when logins were stopped because the credentials were refused, else 0.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return truth(s.LoginStopped), true }},
+	{"bearerd_next_login_timestamp_seconds", "When the next login is planned, as Unix time.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return unix(s.NextLogin), !s.NextLogin.IsZero() }},
+	{"bearerd_requests_in_flight", "Requests now being served, those that wait for a token included.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return float64(s.InFlight), true }},
+	{"bearerd_replay_buffer_bytes", "Memory reserved for request bodies that may have to be sent again.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return float64(s.ReplayBuffer), true }},
+	{"bearerd_shared_up", "1 while the engine of BEARERD_SHARED answers and can be written to, else 0.", prometheus.GaugeValue,
+		func(s State) (float64, bool) { return truth(s.SharedUp), s.Shared }},
+	{"bearerd_log_lines_lost_total", "Lines of the log that were dropped, as its reader did not take them in time or they could not be written.", prometheus.CounterValue,
+		func(s State) (float64, bool) { return float64(s.LinesLost), true }},
+}
+
+// stateCollector reads all series of one scrape from one State, so that they
 // fit together.
 type stateCollector struct {
-	read func() State
-
-	generation, expiry, lifetime, skew *prometheus.Desc
-	ready, stopped, nextLogin          *prometheus.Desc
-	inFlight, replayHeld               *prometheus.Desc
+	read  func() State
+	descs []*prometheus.Desc // of stateSeries, in that order
 }
 
 func newStateCollector(read func() State) *stateCollector {
-	desc := func(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
-	return &stateCollector{
-		read:       read,
-		generation: desc("bearerd_token_generation", "Serial number of the token in this process; 0 before the first."),
-		expiry:     desc("bearerd_token_expiry_timestamp_seconds", "When the token ends, as Unix time."),
-		lifetime:   desc("bearerd_token_lifetime_seconds", "How long the token is usable in all, from its login on."),
-		skew:       desc("bearerd_clock_skew_seconds", "Local time minus the login server's, at the last login that told it."),
-		ready:      desc("bearerd_ready", "1 while /readyz answers 200, else 0."),
-		stopped:    desc("bearerd_login_stopped", "1 when logins were stopped because the credentials were refused, else 0."),
-		nextLogin:  desc("bearerd_next_login_timestamp_seconds", "When the next login is planned, as Unix time."),
-		inFlight:   desc("bearerd_requests_in_flight", "Requests now being served, those that wait for a token included."),
-		replayHeld: desc("bearerd_replay_buffer_bytes", "Memory reserved for request bodies that may have to be sent again."),
+	c := &stateCollector{read: read}
+	for _, series := range stateSeries {
+		c.descs = append(c.descs, prometheus.NewDesc(series.name, series.help, nil, nil))
 	}
+	return c
 }
 
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		c.generation, c.expiry, c.lifetime, c.skew, c.ready, c.stopped, c.nextLogin, c.inFlight, c.replayHeld,
-	} {
+	for _, d := range c.descs {
 		ch <- d
 	}
 }
 
 func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, value float64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
-	}
 	s := c.read()
-	gauge(c.generation, float64(s.Generation))
-	if !s.Expiry.IsZero() {
-		gauge(c.expiry, unix(s.Expiry))
+	for i, series := range stateSeries {
+		if value, ok := series.value(s); ok {
+			ch <- prometheus.MustNewConstMetric(c.descs[i], series.kind, value)
+		}
 	}
-	if s.Lifetime > 0 {
-		gauge(c.lifetime, s.Lifetime.Seconds())
-	}
-	if s.SkewKnown {
-		gauge(c.skew, s.Skew.Seconds())
-	}
-	gauge(c.ready, truth(s.Ready))
-	gauge(c.stopped, truth(s.LoginStopped))
-	if !s.NextLogin.IsZero() {
-		gauge(c.nextLogin, unix(s.NextLogin))
-	}
-	gauge(c.inFlight, float64(s.InFlight))
-	gauge(c.replayHeld, float64(s.ReplayBuffer))
 }
 
 func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

@@ -38,6 +38,8 @@ func (fixed) Token(context.Context) (proxy.Token, error) {
 	return proxy.Token{Authorization: "Bearer t1", Generation: 1}, nil
 }
 
+func (fixed) Before(uint64) (proxy.Token, bool) { return proxy.Token{}, false }
+
 func (fixed) Renew(context.Context, uint64, func() bool) (proxy.Token, error) {
 	return proxy.Token{}, errNotRenewed
 }

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -21,25 +22,42 @@ type world struct {
 	source *source
 	h      *proxy.Handler
 
+	options proxy.Options
+
 	mu        sync.Mutex
 	forbidden map[string]bool // "METHOD target" or "METHOD path": always 401
 	refuseAll bool
-	flapping  bool   // refuse each first attempt, take each second
-	second    int    // status of a second attempt when flapping; 0: 200
-	good      uint64 // oldest generation that is taken
+	refusal   int           // status of a refusal; 0: 401
+	flapping  bool          // refuse each first attempt, take each second
+	second    int           // status of a second attempt when flapping; 0: 200
+	good      uint64        // oldest generation that is taken
+	once      bool          // a token dies when it has been taken
+	late      time.Duration // from a token's issue until it is taken
+	issued    map[uint64]time.Time
 	attempts  int
+	last      proxy.Exchange
+	outcomes  map[proxy.Unauthorized]int
 }
 
+const loginTakes = 50 * time.Millisecond
+
 func newWorld(forbidden ...string) *world {
-	w := &world{source: &source{}, forbidden: make(map[string]bool)}
+	w := &world{source: &source{}, forbidden: make(map[string]bool), outcomes: make(map[proxy.Unauthorized]int)}
 	for _, f := range forbidden {
 		w.forbidden[f] = true
 	}
 	w.source.login = func(context.Context, uint64) error {
-		time.Sleep(50 * time.Millisecond) // fake time: a login takes some
+		time.Sleep(loginTakes)
 		return nil
 	}
-	w.h = proxy.New(proxy.Options{Upstream: &url.URL{Scheme: "http", Host: "up.example"}, Source: w.source, Transport: w})
+	w.options = proxy.Options{Upstream: &url.URL{Scheme: "http", Host: "up.example"}, Source: w.source, Transport: w,
+		Done: func(ex *proxy.Exchange) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.last = *ex
+			w.outcomes[ex.Unauthorized]++
+		}}
+	w.h = proxy.New(w.options)
 	return w
 }
 
@@ -50,9 +68,12 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 	var generation uint64
 	_, err := fmt.Sscanf(r.Header.Get("Authorization"), "Bearer t%d", &generation)
 	status := 200
-	if w.flapping && w.attempts%2 == 1 || err != nil || w.refuseAll || generation < w.good ||
+	if time.Since(w.issued[generation]) < w.late || w.flapping && w.attempts%2 == 1 || err != nil || w.refuseAll || generation < w.good ||
 		w.forbidden[r.Method+" "+r.URL.Path] || w.forbidden[r.Method+" "+r.URL.RequestURI()] {
-		status = 401
+		status = cmp.Or(w.refusal, 401)
+	}
+	if w.once && status == 200 {
+		w.good = generation + 1
 	}
 	if w.flapping && status == 200 && w.second != 0 {
 		status = w.second
@@ -64,8 +85,18 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (w *world) do(method, target string) int {
+	return w.doContext(context.Background(), method, target)
+}
+
+// doContext returns 0 where the handler breaks the connection.
+func (w *world) doContext(ctx context.Context, method, target string) (status int) {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			panic(p)
+		}
+	}()
 	rec := httptest.NewRecorder()
-	r := httptest.NewRequest(method, target, nil)
+	r := httptest.NewRequestWithContext(ctx, method, target, nil)
 	r.Host = "localhost"
 	w.h.ServeHTTP(rec, r)
 	return rec.Code
@@ -81,6 +112,13 @@ func (w *world) revoke() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.good = generation + 1
+}
+
+// unrevoke ends that.
+func (w *world) unrevoke() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.good = 0
 }
 
 // logins returns how many logins 401s have caused.
@@ -119,9 +157,9 @@ func TestBudgetForbiddenPath(t *testing.T) {
 		w.hammer(time.Second, "/forbidden")
 		same(t, "logins at once", w.logins(), 3)
 		w.hammer(58*time.Second, "/forbidden")
-		same(t, "logins in a minute", w.logins(), 4)
+		same(t, "logins in a minute", w.logins(), 5)
 		w.hammer(4*time.Minute, "/forbidden")
-		same(t, "logins in five minutes", w.logins(), 6) // at 0, 0, 0, 40, 120 and 280 s
+		same(t, "logins in five minutes", w.logins(), 7) // at 0, 0, 0, 10, 30, 70 and 150 s
 		before := w.logins()
 		w.hammer(time.Hour, "/forbidden")
 		same(t, "logins in the next hour", w.logins()-before, 12)
@@ -166,18 +204,19 @@ func TestBudgetRevocationHealsAtOnce(t *testing.T) {
 		w := newWorld("GET /forbidden")
 		same(t, "before", w.get("/works"), 200)
 		w.hammer(time.Minute, "/forbidden")
-		spent := w.logins()
-		// /works was not asked for since: its witness is an old generation.
-		for i := range 20 {
+		for range 20 {
+			// /works was not asked for since: its witness is an old generation.
+			spent := w.logins()
 			w.revoke()
 			same(t, "after a revocation", w.get("/works"), 200)
-			same(t, "logins for it", w.logins()-spent, i+1)
+			same(t, "logins for it", w.logins()-spent, 1)
+			spent = w.logins()
+			for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Second) {
+				w.get("/forbidden")
+			}
+			// And those cures are no present to the forbidden path.
+			atMost(t, "logins for the forbidden path in ten minutes", w.logins()-spent, 3)
 		}
-		// And those cures are no present to the forbidden path.
-		spent = w.logins()
-		w.hammer(time.Second, "/forbidden")
-		same(t, "logins for the forbidden path", w.logins()-spent, 0)
-		atMost(t, "in the next ten minutes", func() int { w.hammer(10*time.Minute, "/forbidden"); return w.logins() - spent }(), 4)
 	})
 }
 
@@ -217,7 +256,8 @@ func TestBudgetUpstreamRefusesAll(t *testing.T) {
 		w.hammer(time.Second, paths...)
 		same(t, "logins at once", w.logins(), 3)
 		w.hammer(58*time.Second, paths...)
-		atMost(t, "logins in a minute", w.logins(), 5)
+		// At 0, 0, 0, and both kinds of paths at 10 and 30 s.
+		atMost(t, "logins in a minute", w.logins(), 7)
 		before := w.logins()
 		for range 60 * 60 {
 			for _, path := range paths {
@@ -272,7 +312,7 @@ func TestBudgetPathForbiddenInPart(t *testing.T) {
 	}
 }
 
-// A cure gives the whole allowance back.
+// A cure gives the whole allowance back, once its token has lived.
 func TestBudgetCureResets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("GET /forbidden")
@@ -282,12 +322,13 @@ func TestBudgetCureResets(t *testing.T) {
 		delete(w.forbidden, "GET /forbidden")
 		w.revoke()
 		same(t, "too soon", w.get("/forbidden"), 401)
-		time.Sleep(40 * time.Second)
+		time.Sleep(10 * time.Second)
 		same(t, "when due", w.get("/forbidden"), 200)
 		same(t, "logins", w.logins(), 4)
+		time.Sleep(10 * time.Minute)
 		w.forbidden["GET /other"] = true
 		w.hammer(time.Second, "/other")
-		same(t, "logins at once after the cure", w.logins(), 7)
+		same(t, "logins at once after that", w.logins(), 7)
 	})
 }
 
@@ -300,7 +341,7 @@ func TestBudgetFlappingUpstream(t *testing.T) {
 		for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(time.Second) {
 			w.getFlapping("/a")
 		}
-		atMost(t, "logins in a day of flapping", w.logins(), 40+24*60)
+		atMost(t, "logins in a day of flapping", w.logins(), 300)
 	})
 }
 
@@ -316,7 +357,7 @@ func TestBudgetReplayMeets502(t *testing.T) {
 	})
 }
 
-// What a path that works has cured costs others nothing.
+// What a path that works has cured costs others nothing, once the token has lived.
 func TestBudgetCuresCostOthersNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -324,24 +365,92 @@ func TestBudgetCuresCostOthersNothing(t *testing.T) {
 		for range 5 {
 			w.revoke()
 			same(t, "after a revocation", w.get("/works"), 200)
+			time.Sleep(10 * time.Minute)
 		}
 		w.revoke()
 		same(t, "a path that nobody has asked for", w.get("/new"), 200)
 	})
 }
 
-// Revocations as often as every 15 s for ten minutes are all healed.
-func TestBudgetManyRevocations(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		same(t, "before", w.get("/a"), 200)
-		for i := range 40 {
-			w.revoke()
-			same(t, fmt.Sprint("after revocation ", i), w.get("/a"), 200)
-			time.Sleep(15 * time.Second)
-		}
-		same(t, "logins", w.logins(), 40)
-	})
+// Tokens that die after each use: three logins at once, and then ever fewer, though
+// each of them helps.
+func TestFaultTokensDieEarly(t *testing.T) {
+	for _, paths := range []int{1, 100_000} { // asked for again, and never again
+		t.Run(fmt.Sprint(paths, " paths"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.once = true
+				var at []string
+				for i := range 3600 {
+					before := w.logins()
+					status := w.get(fmt.Sprint("/a/", i%paths))
+					renewed := w.logins() > before
+					if want := renewed || i == 0; want != (status == 200) {
+						t.Errorf("second %d: got %d, and a login: %t", i, status, renewed)
+					}
+					if renewed {
+						at = append(at, fmt.Sprint(i))
+					}
+					if want := i > 3; w.last.ShortLived != want {
+						t.Errorf("second %d: got short-lived: %t, want %t", i, w.last.ShortLived, want)
+					}
+					time.Sleep(time.Second - time.Duration(w.logins()-before)*loginTakes)
+				}
+				same(t, "logins", strings.Join(at, " "),
+					"1 2 3 13 33 73 153 313 613 913 1213 1513 1813 2113 2413 2713 3013 3313")
+
+				// It is over: the login that is due next is the last.
+				w.once = false
+				time.Sleep(5 * time.Minute)
+				same(t, "afterwards", w.get("/a/1"), 200)
+				before := w.logins()
+				w.hammer(time.Minute, "/a/1")
+				same(t, "further logins", w.logins()-before, 0)
+			})
+		})
+	}
+}
+
+// Real revocations are healed at once as long as a token between two of them has
+// lived: to its refresh ahead, or for ten minutes.
+func TestBudgetTokenThatLivedResets(t *testing.T) {
+	for _, c := range []struct {
+		name                string
+		every, refreshAfter time.Duration
+		healed              bool
+	}{
+		{"refreshed ahead between", 15 * time.Second, 7 * time.Second, true},
+		{"refreshed ahead too late", 15 * time.Second, 20 * time.Second, false},
+		{"ten minutes", 10 * time.Minute, time.Hour, true},
+		{"a minute", time.Minute, time.Hour, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.source.lifetime, w.source.refreshAfter = time.Hour, c.refreshAfter
+				refused := 0
+				for start := time.Now(); time.Since(start) < 20*c.every; {
+					same(t, "before", w.get("/a"), 200)
+					for end := time.Now().Add(c.every); time.Now().Before(end); time.Sleep(c.every / 20) {
+						if w.get("/a") != 200 {
+							refused++
+						}
+						if time.Since(w.source.came[0]) >= c.refreshAfter {
+							w.source.refresh()
+						}
+					}
+					w.revoke()
+					if w.get("/a") != 200 {
+						refused++
+						w.unrevoke()
+					}
+				}
+				if healed := refused == 0; healed != c.healed {
+					t.Errorf("got %d requests refused, healed: %t, want %t", refused, healed, c.healed)
+				}
+			})
+		})
+	}
 }
 
 // A 403 says what the account may do, never that the token is bad.
@@ -357,4 +466,30 @@ func TestBudget403NeverLogsIn(t *testing.T) {
 	for _, ex := range d.exchanges(t, 5) {
 		same(t, "unauthorized", ex.Unauthorized, "")
 	}
+}
+
+// With RenewStatus 403 is as 401 is: replayed, within the same budget.
+func TestRenewStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld("GET /forbidden")
+		w.refusal = 403
+		w.options.RenewStatus = []int{401, 403}
+		w.h = proxy.New(w.options)
+		same(t, "before", w.get("/a"), 200)
+		w.revoke()
+		same(t, "after a revocation", w.get("/a"), 200)
+		same(t, "outcome", w.last.Unauthorized, proxy.Replayed)
+		same(t, "refused", w.last.Refused, false)
+		time.Sleep(10 * time.Minute)
+		w.hammer(time.Second, "/forbidden")
+		same(t, "status", w.get("/forbidden"), 403)
+		same(t, "outcome", w.last.Unauthorized, proxy.Passed)
+		same(t, "refused", w.last.Refused, true)
+		same(t, "logins", w.logins(), 4)
+		w.revoke()
+		same(t, "after a revocation", w.get("/a"), 200)
+		w.refusal = 401
+		w.revoke()
+		same(t, "after a revocation, told by 401", w.get("/a"), 200)
+	})
 }

@@ -18,7 +18,8 @@ import (
 
 // readings returns a path as servers may read it: decoded up to ten times, with
 // / and \ as separators, parameters cut off, and dot segments resolved, each
-// also with the first ? or # as its end.
+// also with the first ? or # as its end, without the blanks that Windows strips,
+// and with lookalikes of dots and slashes as these.
 func readings(p string) []string {
 	var all []string
 	for range 10 {
@@ -26,10 +27,14 @@ func readings(p string) []string {
 		if end := strings.IndexAny(p, "?#"); end >= 0 {
 			ended = p[:end]
 		}
-		for _, whole := range []string{p, ended} {
+		for _, whole := range []string{p, ended, lookalikes.Replace(p)} {
 			segments := strings.Split(strings.ReplaceAll(whole, `\`, "/"), "/")
 			for i, s := range segments {
 				segments[i], _, _ = strings.Cut(s, ";")
+			}
+			all = append(all, path.Clean("/"+strings.Join(segments, "/")))
+			for i, s := range segments {
+				segments[i] = strings.TrimRight(s, " \t")
 			}
 			all = append(all, path.Clean("/"+strings.Join(segments, "/")))
 		}
@@ -41,6 +46,8 @@ func readings(p string) []string {
 	}
 	return all
 }
+
+var lookalikes = strings.NewReplacer("\uff0e", ".", "\u2024", ".", "\u2025", "..", "\uff0f", "/", "\u2215", "/", "\uff3c", `\`, "\xc0\xae", ".", "\xc0\xaf", "/", "\xc1\x9c", `\`)
 
 // decode decodes each valid %XX once.
 func decode(s string) string {

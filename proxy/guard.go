@@ -1,8 +1,8 @@
 package proxy
 
 import (
+	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -45,15 +45,15 @@ func newGuard(o Options) *guard {
 	return g
 }
 
-// admit returns why whoever sent r may not speak with the account, or nil.
-func (g *guard) admit(r *http.Request) *Error {
+// refuseCaller returns why whoever sent r may not speak with the account, or nil.
+// path is as it came, without the query; "" where the target is none.
+func (g *guard) refuseCaller(r *http.Request, path string) *Error {
 	// Before Host, which is another's when somebody takes bearerd for a forward
 	// proxy: the answer shall say so.
 	if neverForwarded(r.Method) {
 		return &Error{Code: MethodNotAllowed}
 	}
-	path, _ := splitTarget(r.RequestURI)
-	if !strings.HasPrefix(path, "/") {
+	if path == "" {
 		// "GET x:http://other/steal" would go to upstream verbatim, with the
 		// token on it (Traefik PR 13796).
 		return &Error{Code: BadTarget}
@@ -63,18 +63,18 @@ func (g *guard) admit(r *http.Request) *Error {
 		// Sec-Fetch-Site with a GET: Host is the only sign (CVE-2024-28224).
 		return &Error{Code: HostNotAllowed}
 	}
-	if g.crossSite(r) {
+	if crossSite(r, g.origins) {
 		return &Error{Code: CrossSite}
 	}
 	return nil
 }
 
-// check returns why r, from somebody who is admitted, must not pass, or nil.
-func (g *guard) check(r *http.Request) *Error {
+// refuseRequest returns why r, from somebody who may call, must not pass, or nil.
+// path is as in refuseCaller.
+func (g *guard) refuseRequest(r *http.Request, path string) *Error {
 	if !g.header().met(r.Header) {
 		return &Error{Code: HeaderRequired}
 	}
-	path, _ := splitTarget(r.RequestURI)
 	if len(g.methods) > 0 && !slices.Contains(g.methods, r.Method) {
 		return &Error{Code: MethodNotAllowed}
 	}
@@ -92,66 +92,6 @@ func (g *guard) check(r *http.Request) *Error {
 
 func neverForwarded(method string) bool {
 	return method == http.MethodConnect || method == http.MethodTrace
-}
-
-// under reports whether path is prefix or below it, by whole segments. Both
-// are compared as they are written: what is escaped in a way that the list
-// does not have is not on the list.
-func under(prefix, path string) bool {
-	rest, ok := strings.CutPrefix(path, prefix)
-	return ok && (rest == "" || rest[0] == '/')
-}
-
-// Traverses reports whether some server might read path as one with dot
-// segments or a NUL byte: at each level of decoding, with / and \ both as
-// separators and parameters (";x") cut off (CVE-2025-47952, CVE-2025-66490).
-// A ? or # ends a segment too: nginx takes a bare # for the end of the path, and
-// reads /a/..# as /.
-func Traverses(path string) bool {
-	// Nobody needs more levels than these; a path that has them is hiding
-	// something, and each level costs a pass.
-	const levels = 4
-	for range levels {
-		for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
-			if end := strings.IndexAny(segment, ";?#"); end >= 0 {
-				segment = segment[:end]
-			}
-			if segment == "." || segment == ".." {
-				return true
-			}
-		}
-		if strings.IndexByte(path, 0) >= 0 {
-			return true
-		}
-		decoded := unescapeLoosely(path)
-		if decoded == path {
-			return false
-		}
-		path = decoded
-	}
-	return true
-}
-
-// unescapeLoosely decodes every valid %XX once and leaves the rest.
-func unescapeLoosely(s string) string {
-	if !strings.Contains(s, "%") {
-		return s
-	}
-	if u, err := url.PathUnescape(s); err == nil {
-		return u
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if u, err := url.PathUnescape(s[i : i+3]); err == nil {
-				b.WriteString(u)
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // upgrades reports whether a request asks to switch protocols.
@@ -177,4 +117,11 @@ func dropH2C(h http.Header) {
 	if others != nil {
 		h.Set("Upgrade", strings.Join(others, ", "))
 	}
+}
+
+// overUnix reports whether r came through a unix socket: who may connect is the
+// file system's to say, and no page can.
+func overUnix(r *http.Request) bool {
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && at.Network() == "unix"
 }

@@ -15,12 +15,12 @@ func TestThreatDNSRebinding(t *testing.T) {
 	var up recorder
 	d := start(t, proxy.Options{
 		Upstream: listen(t, up.serve),
-		Hosts:    []string{"Proxy.Example", "[2001:db8::1]", "2001:db8::2", "10.0.0.7"},
+		Hosts:    []string{"Proxy.Example", "host.docker.internal", "[2001:db8::1]", "2001:db8::2", "10.0.0.7"},
 	})
 	for _, host := range []string{
 		"localhost", "LOCALHOST", "localhost:8080", "localhost:1", "localhost:", "localhost.", "localhost.:8080",
 		"127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080",
-		"host.docker.internal:8080", "host.containers.internal",
+		"HOST.docker.internal:8080",
 		"proxy.example", "PROXY.example:443", "proxy.example.", "[2001:db8::1]:80", "[2001:DB8::2]", "10.0.0.7:9",
 	} {
 		resp, _ := d.get(t, "/", "Host: "+host)
@@ -34,7 +34,7 @@ func TestThreatDNSRebinding(t *testing.T) {
 		"0.0.0.0", "0.0.0.0:8080", "[::]", "[::]:8080", "[::]:", "0", "2130706433", "0x7f000001", "127.1", "127.0.0.2", "127.0.0.1.nip.io",
 		"::1", "[::1", "[::1]x", "[::1]:x", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::1%25lo]",
 		"localhost:8080:80", "localhost:80x", "user@localhost", "localhost@evil.example", "localhost,evil.example",
-		"sub.proxy.example", "proxy.example.evil", "10.0.0.70", "xlocalhost", "localhost%00", ".localhost", ".",
+		"sub.proxy.example", "proxy.example.evil", "host.containers.internal", "host.lima.internal", "docker.internal", "x.host.docker.internal", "10.0.0.70", "xlocalhost", "localhost%00", ".localhost", ".",
 	} {
 		resp, _ := d.get(t, "/", "Host: "+host)
 		if host == "[::1" || strings.ContainsAny(host, "@") {
@@ -183,6 +183,23 @@ var traversal = []string{
 	"/api/%00", "/api/x%00.json", "/api/%2500", "/api/%252500", "/api/..%00/admin",
 	"//../admin", "/api//../admin", "/api/..//admin",
 	"/api/%zz/%2e%2e/x", "/api/%/../x",
+
+	// Blanks that Windows strips, or a server that trims.
+	"/api/..%20/admin", "/api/..%20", "/api/..%09/admin", "/api/..%0d%0a/x", "/api/..%0b", "/api/%20../x", "/api/.%20./x", "/api/..%20./x", "/api/..%20.../x", "/api/.%20/x",
+	"/api/..%c2%a0/x", "/api/..%e3%80%80/x", "/api/..%e2%80%8b/x", "/api/.%c2%ad./x", "/api/..%2520/x", "/api/..%7f/x", "/api/..%20;x/y",
+	// A stream's name on Windows.
+	"/api/..:x/y", "/api/..::$INDEX_ALLOCATION/x", "/api/..%3a%3a$DATA",
+	// Characters that become dots and slashes on the way to ASCII.
+	"/api/%ef%bc%8e%ef%bc%8e/x", "/api/\uff0e\uff0e/x", "/api/.%ef%bc%8e/x", "/api/%e2%80%a4%e2%80%a4/x", "/api/%e2%80%a5/x", "/api/%ef%b9%92%ef%b9%92/x",
+	"/api/%e3%80%82%e3%80%82/x", "/api/%ef%bd%a1./x", "/api/%ef%b8%b0/x", "/api/..%ef%bc%8fx", "/api/..%ef%bc%bcx", "/api/..%e2%88%95x", "/api/..%e2%81%84x",
+	"/api/..%e2%88%96x", "/api/..%ef%b9%a8x", "/api/..%c2%a5x", "/api/..%e2%82%a9x", "/api/..%ef%bc%9bx", "/api/%ef%bc%852e%ef%bc%852e/x", "/api/%25ef%25bc%258e./x",
+	"/api/..%ef%bc%a0/../x", "/api/x%ef%bc%8f..%ef%bc%8fy",
+	// Overlong UTF-8, and as a careless decoder reads it.
+	"/api/%c0%ae%c0%ae/x", "/api/.%c0%ae/x", "/api/..%c0%afx", "/api/..%c1%9cx", "/api/..%c1%1cx", "/api/%c0%2e%c0%2e/x", "/api/%c0%6e./x", "/api/..%c0%2fx", "/api/..%c1%5cx",
+	"/api/%e0%80%ae%e0%80%ae/x", "/api/%e0%40%ae./x", "/api/%f0%80%80%ae./x", "/api/%f8%80%80%80%ae./x", "/api/%fc%80%80%80%80%ae./x", "/api/..%e0%80%afx", "/api/%25c0%25ae./x",
+	"/api/x%c0%80", "/api/%c0%a52e%c0%a52e/x", "/api/%c1/../x", "/api/%c1%2f..%2fx", "/api/%e0%00%25",
+	// Microsoft's escapes, which net/http lets pass only within others.
+	"/api/%25u002e%25u002e/x", "/api/%25uff0e./x", "/api/..%25U2215x",
 }
 
 func TestThreatTraversal(t *testing.T) {
@@ -211,7 +228,8 @@ func TestThreatTraversal(t *testing.T) {
 	// What only looks like it, and anything in the query.
 	d := start(t, proxy.Options{Upstream: parse(t, u.String()+"/base")})
 	for _, path := range []string{
-		"/..x", "/x..", "/...", "/.x", "/x.", "/.git/config", "/a..b", "/%2e%2ex", "/x;..", "/;x", "/a%25b", "/100%25",
+		"/..x", "/x..", "/...", "/.x", "/x.", "/.git/config", "/a..b", "/%2e%2ex", "/x;..", "/;x", "/a:..", "/a%20b", "/a%20", "/..%20x", "/%20", "/a.%20.b", "/a%25b",
+		"/caf%c3%a9", "/%e9t%e9/%e0%20la", "/%c0%c1", "/%ef%bc%a1%ef%bc%8e", "/%e2%80%a6x", "/%e6%97%a5%e6%9c%ac%e3%80%82", "/%ff%fe", "/a%ef%bc%85zz", "/100%25",
 		"/a%2Fb", "/a\\b", "/x?../..", "/x?a=%2e%2e/..&b=%00", "/%252525",
 	} {
 		resp, _ := d.get(t, path)

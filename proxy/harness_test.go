@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -11,6 +12,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,16 +24,29 @@ import (
 	"github.com/bearerd/bearerd/proxy"
 )
 
+func TestMain(m *testing.M) {
+	// Tests that run side by side mostly wait, whatever the number of processors.
+	// (Where a target is fuzzed it would be the number of its workers.)
+	if !strings.Contains(strings.Join(os.Args, " "), "-test.fuzz=") {
+		_ = flag.Set("test.parallel", strconv.Itoa(max(16, runtime.GOMAXPROCS(0))))
+	}
+	m.Run()
+}
+
 // patience is how long a test waits for what should come at once.
-const patience = 10 * time.Second
+const patience = 20 * time.Second
 
 // source is a proxy.Source like tokens.Manager: one login at a time, which the
 // others join, and a generation that grows. Its zero value holds no token yet.
 type source struct {
 	login func(ctx context.Context, generation uint64) error // nil: succeeds at once
+	// lifetime of its tokens; 0: they have no age, and it keeps none but the last.
+	lifetime, refreshAfter time.Duration
+	issued                 func(generation uint64) // told of each token; nil: nobody is
 
 	mu         sync.Mutex
 	generation uint64
+	came       [2]time.Time  // of the last token and the one before
 	logins     int           // caused by a 401
 	flight     chan struct{} // closed at the end of the login under way
 	err        error         // of Token, when not nil
@@ -46,7 +62,38 @@ func (s *source) token() proxy.Token {
 	if s.empty {
 		return proxy.Token{Generation: s.generation}
 	}
-	return proxy.Token{Authorization: bearer(s.generation), Generation: s.generation}
+	return proxy.Token{
+		Authorization: bearer(s.generation), Generation: s.generation, Came: s.came[0], RefreshAfter: s.refreshAfter,
+	}
+}
+
+// issue is a login's success. The caller holds mu.
+func (s *source) issue() {
+	s.generation++
+	if s.lifetime > 0 {
+		s.came = [2]time.Time{time.Now(), s.came[0]}
+	}
+	if s.issued != nil {
+		s.issued(s.generation)
+	}
+}
+
+// refresh is a refresh ahead, or the login after an idle expiry.
+func (s *source) refresh() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.issue()
+}
+
+func (s *source) Before(generation uint64) (proxy.Token, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.generation != generation || time.Since(s.came[1]) >= s.lifetime {
+		return proxy.Token{}, false
+	}
+	return proxy.Token{
+		Authorization: bearer(generation - 1), Generation: generation - 1, Came: s.came[1], RefreshAfter: s.refreshAfter,
+	}, true
 }
 
 func (s *source) Token(ctx context.Context) (proxy.Token, error) {
@@ -54,7 +101,7 @@ func (s *source) Token(ctx context.Context) (proxy.Token, error) {
 	defer s.mu.Unlock()
 	s.asked++
 	if s.generation == 0 {
-		s.generation = 1
+		s.issue()
 	}
 	if s.err != nil {
 		return proxy.Token{}, s.err
@@ -85,7 +132,7 @@ func (s *source) Renew(ctx context.Context, refused uint64, may func() bool) (pr
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if err == nil {
-				s.generation = next
+				s.issue()
 			}
 			s.flight = nil
 			close(flight)
@@ -189,7 +236,7 @@ func prepare(t testing.TB, o proxy.Options, outer ...func(http.Handler) http.Han
 
 func (d *daemon) serve(t testing.TB) {
 	d.Start()
-	t.Cleanup(func() { d.CloseClientConnections(); d.Close() })
+	t.Cleanup(func() { d.proxy.CloseIdleConnections(); d.CloseClientConnections(); d.Close() })
 	d.addr = d.Listener.Addr().String()
 }
 

@@ -5,8 +5,10 @@ import (
 	"strings"
 )
 
-// Names of this machine, as its own programs and its containers write it.
-var ownHosts = []string{"localhost", "127.0.0.1", "[::1]", "host.docker.internal", "host.containers.internal"}
+// Names of this machine that nobody else can answer for. What containers call it
+// (host.docker.internal) is none: where no Docker wrote it down, whoever answers
+// for names on the network does, and a web page of that name could read.
+var ownHosts = []string{"localhost", "127.0.0.1", "[::1]"}
 
 // Hosts are the Host values that requests may have. The zero value allows
 // none. It may be used from any goroutine.

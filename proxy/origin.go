@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"crypto/subtle"
-	"net"
 	"net/http"
 	"strings"
 
@@ -14,13 +12,13 @@ import (
 // CrossOriginProtection is not enough: it lets every GET, HEAD and OPTIONS pass.
 
 // crossSite reports whether r comes from a web page that may not call: one of
-// another origin that is not on the list.
-func (g *guard) crossSite(r *http.Request) bool {
+// another origin that is not listed.
+func crossSite(r *http.Request, listed map[string]bool) bool {
 	origin, site := r.Header["Origin"], r.Header["Sec-Fetch-Site"]
 	switch {
 	case len(origin) > 1 || len(site) > 1: // no browser sends two
 		return true
-	case len(origin) == 1 && g.origins[origin[0]]:
+	case len(origin) == 1 && listed[origin[0]]:
 		return false
 	case len(origin) == 1 && !strings.EqualFold(origin[0], "http://"+r.Host):
 		return true // "null" too, that of a sandboxed frame or a file
@@ -38,37 +36,15 @@ func isPreflight(r *http.Request) bool {
 }
 
 // newCORS answers preflights, and lets pages of listed origins read what they
-// get. It must come behind the guard: of others it says nothing.
-func newCORS(g *guard) *cors.Cors {
+// get. It must come behind the guard: of others it says nothing. methods is a
+// value of the Allow header.
+func newCORS(listed map[string]bool, methods string) *cors.Cors {
 	return cors.New(cors.Options{
 		// Not AllowedOrigins: there an asterisk is a wildcard.
-		AllowOriginFunc: func(_ *http.Request, origin string) bool { return g.origins[origin] },
-		AllowedMethods:  strings.Split(g.allow, ", "),
+		AllowOriginFunc: func(_ *http.Request, origin string) bool { return listed[origin] },
+		AllowedMethods:  strings.Split(methods, ", "),
 		AllowedHeaders:  []string{"*"}, // who is listed may send what a program may
 		ExposedHeaders:  []string{"*"},
 		MaxAge:          600, // seconds
 	})
-}
-
-// HeaderRule is a header that callers must send. The zero value asks for none.
-type HeaderRule struct {
-	Name  string // canonical, as of [http.CanonicalHeaderKey]
-	Value string // a secret
-}
-
-// met reports whether h has the header, once and with the right value. It takes
-// the same time for any wrong value of the right length.
-func (rule HeaderRule) met(h http.Header) bool {
-	if rule.Name == "" {
-		return true
-	}
-	values := h[rule.Name]
-	return len(values) == 1 && subtle.ConstantTimeCompare([]byte(values[0]), []byte(rule.Value)) == 1
-}
-
-// overUnix reports whether r came through a unix socket: who may connect is the
-// file system's to say, and no page can.
-func overUnix(r *http.Request) bool {
-	at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return ok && at.Network() == "unix"
 }

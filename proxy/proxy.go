@@ -7,70 +7,13 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
+	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/cors"
 )
-
-// Token is what a [Source] gives: the header value to send and the token's
-// serial number.
-type Token struct {
-	Authorization string // value of the Authorization header, a secret
-	Generation    uint64
-}
-
-// Source gives the token that requests carry. [tokens.Manager] is one, behind
-// an adapter. Its errors are those of ctx, or an [Error] to answer with.
-//
-// [tokens.Manager]: https://pkg.go.dev/github.com/bearerd/bearerd/tokens#Manager
-type Source interface {
-	// Token returns the current token. It may wait for one, until ctx ends.
-	Token(ctx context.Context) (Token, error)
-
-	// Renew returns a token newer than refused, the generation that upstream
-	// answered with 401. Where that takes a login it asks may, which must not
-	// block, whether the login is worth it. Any error means that there is none.
-	Renew(ctx context.Context, refused uint64, may func() bool) (Token, error)
-}
-
-// Options configure a [Handler]. Upstream and Source must be set; the zero
-// value of any other field is good.
-type Options struct {
-	Upstream *url.URL // scheme, host and, where there is one, path prefix
-	Source   Source
-
-	Transport             http.RoundTripper // nil: NewTransport's
-	ResponseHeaderTimeout time.Duration     // as in TransportOptions; tells how to name a time-out
-
-	Hosts          []string // further Host values, besides this machine's own
-	Origins        []string // of web pages that may call, as browsers write them: scheme://host, and a port that is not the scheme's
-	Methods        []string // allowed; empty: all but CONNECT and TRACE
-	Paths          []string // allowed prefixes, by whole segments; empty: all
-	AllowUpgrade   bool     // pass WebSocket and other Upgrade requests
-	ForwardCookies bool     // pass Cookie and Set-Cookie
-
-	// RequireHeader returns the header that callers must send; it is not
-	// forwarded. It is called for each request and must not block. Nil: none.
-	RequireHeader func() HeaderRule
-
-	ReplayBuffer int64         // bytes of one body held for a replay; 0: bodies are announced instead
-	ReplayTotal  int64         // bytes held over all requests; 0: 64 MiB
-	MaxInFlight  int           // requests at once; 0: 4096
-	BodyIdle     time.Duration // longest silence in a request body; 0: 60 s
-
-	// SendAway reports whether clients are to make a new connection for their
-	// next request. It is called for each answer, but that of an upgrade, and
-	// must not block. Nil: never.
-	SendAway func() bool
-
-	// Done is told of each request at its end, by the goroutine that served
-	// it; nil: nobody is.
-	Done func(*Exchange)
-}
 
 // Handler is the data path: a reverse proxy to one upstream.
 type Handler struct {
@@ -78,6 +21,7 @@ type Handler struct {
 	guard    *guard
 	cors     *cors.Cors
 	target   target
+	fields   fields
 	reverse  *httputil.ReverseProxy
 	bearer   *bearer
 	inFlight atomic.Int64
@@ -88,6 +32,9 @@ type Handler struct {
 func New(o Options) *Handler {
 	if o.Transport == nil {
 		o.Transport = NewTransport(TransportOptions{ResponseHeaderTimeout: o.ResponseHeaderTimeout})
+	}
+	if len(o.RenewStatus) == 0 {
+		o.RenewStatus = []int{http.StatusUnauthorized}
 	}
 	if o.ReplayTotal == 0 {
 		o.ReplayTotal = 64 << 20
@@ -104,7 +51,8 @@ func New(o Options) *Handler {
 		target: newTarget(o.Upstream, viaProxy(o)),
 		bearer: newBearer(o),
 	}
-	h.cors = newCORS(h.guard)
+	h.cors = newCORS(h.guard.origins, h.guard.allow)
+	h.fields = fields{target: h.target, required: h.guard.header, cookies: o.ForwardCookies}
 	h.reserve.limit = o.ReplayTotal
 	h.reverse = &httputil.ReverseProxy{
 		Rewrite:        h.rewrite,
@@ -135,22 +83,42 @@ func (h *Handler) InFlight() int64 { return h.inFlight.Load() }
 // ReplayBytes returns how many bytes of request bodies are held for a replay.
 func (h *Handler) ReplayBytes() int64 { return h.reserve.used.Load() }
 
+// CloseIdleConnections closes the connections to upstream that carry no request.
+// Those of Options.Transport are not all: one that upstream announces to close
+// soon is kept apart.
+func (h *Handler) CloseIdleConnections() { h.bearer.ways.Load().closeIdle() }
+
+// SetTransport has requests go upstream by t from now on, which is as
+// Options.Transport, but for its TLS: other roots, another client certificate.
+// What is under way ends as it began, however long that takes; idle connections
+// of the transport before are closed, and it makes no new one.
+func (h *Handler) SetTransport(t http.RoundTripper) {
+	h.bearer.ways.Swap(newWays(t)).closeIdle()
+}
+
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ex := &exchange{
-		Exchange: Exchange{Method: r.Method, Start: time.Now()},
+	ex := &exchangeWriter{
+		Exchange: Exchange{Method: r.Method, UserAgent: r.UserAgent(), Start: time.Now()},
 		w:        w,
 		sendAway: h.opt.SendAway,
+		secure:   r.TLS != nil,
 	}
 	if strings.HasPrefix(r.RequestURI, "/") {
-		ex.Path, _ = splitTarget(r.RequestURI)
+		ex.Path, ex.query, ex.hasQuery = strings.Cut(r.RequestURI, "?")
 	}
 	returned := false
 	defer func() {
 		if !returned {
 			ex.body.end()
+			if ex.Status != 0 {
+				// The answer is cut before its first body byte, maybe: what came
+				// of it is the client's. net/http forgets what is not flushed.
+				_ = ex.FlushError()
+			}
 		} else if ex.body.unread() {
 			_ = ex.FlushError() // a failure is the client's: it has left
 		}
+		ex.try.wish.open.Store(false)
 		ex.end(r.Context(), returned)
 		if ex.Outcome == Aborted && !r.ProtoAtLeast(1, 1) {
 			ex.reset()
@@ -166,12 +134,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	returned = true
 }
 
-func (h *Handler) serve(ex *exchange, r *http.Request) {
+func (h *Handler) serve(ex *exchangeWriter, r *http.Request) {
+	if isPreface(r) {
+		ex.refuseHTTP2()
+		return
+	}
 	dropH2C(r.Header)
 	if r.ContentLength != 0 {
 		ex.body.body, ex.body.conn, ex.body.idle = r.Body, http.NewResponseController(ex.w), h.opt.BodyIdle
 	}
-	if refused := h.guard.admit(r); refused != nil {
+	if refused := h.guard.refuseCaller(r, ex.Path); refused != nil {
 		h.refuse(ex, refused)
 		return
 	}
@@ -183,8 +155,8 @@ func (h *Handler) serve(ex *exchange, r *http.Request) {
 }
 
 // forward serves a request from somebody who may call.
-func (h *Handler) forward(ex *exchange, r *http.Request) {
-	if refused := h.guard.check(r); refused != nil {
+func (h *Handler) forward(ex *exchangeWriter, r *http.Request) {
+	if refused := h.guard.refuseRequest(r, ex.Path); refused != nil {
 		h.refuse(ex, refused)
 		return
 	}
@@ -193,10 +165,11 @@ func (h *Handler) forward(ex *exchange, r *http.Request) {
 		h.refuse(ex, &Error{Code: Overloaded, RetryAfter: time.Second})
 		return
 	}
-	if ex.target = h.target.url(r); ex.target == nil {
+	if ex.target = h.target.url(r.URL.Path, ex.Path, ex.query, ex.hasQuery); ex.target == nil {
 		h.refuse(ex, &Error{Code: BadPath})
 		return
 	}
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex))
 	if r.ContentLength != 0 {
 		// Before it returns, RoundTrip waits for the body's reader.
 		defer context.AfterFunc(r.Context(), ex.body.stop)()
@@ -209,16 +182,16 @@ func (h *Handler) forward(ex *exchange, r *http.Request) {
 		}
 	}
 	ex.route = h.bearer.budget.route(ex.Method, ex.Path)
-	h.reverse.ServeHTTP(ex, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex)))
+	h.reverse.ServeHTTP(ex, r)
 	// Trailers that upstream did not announce are known only now.
 	for name := range ex.Header() {
-		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && h.dropsTrailer(trailer) {
+		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && h.fields.dropsTrailer(trailer) {
 			delete(ex.Header(), name)
 		}
 	}
 }
 
-func (h *Handler) refuse(ex *exchange, e *Error) {
+func (h *Handler) refuse(ex *exchangeWriter, e *Error) {
 	ex.Error = e.Code
 	if e.Code == MethodNotAllowed {
 		ex.Header().Set("Allow", h.guard.allow)
@@ -241,22 +214,9 @@ func (h *Handler) rewrite(pr *httputil.ProxyRequest) {
 	// ReverseProxy keeps an inbound HTTP/1.0, for which Expect does nothing
 	// (net/http: transport.go, roundTrip).
 	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
-	for name := range out.Header {
-		if strings.HasPrefix(name, "X-Forwarded-") || strings.Contains(name, "_") {
-			// Upstream would believe them, or read X_Real_Ip as X-Real-Ip.
-			delete(out.Header, name)
-		}
-	}
-	for _, name := range []string{"Authorization", "Proxy-Authorization", "Expect", "Forwarded",
-		"X-Real-Ip", "X-Original-Url", "X-Rewrite-Url"} {
-		delete(out.Header, name)
-	}
-	if required := h.guard.header().Name; required != "" {
-		delete(out.Header, required)
-	}
-	if !h.opt.ForwardCookies {
-		// Cookies of localhost belong to every dev server on the machine.
-		delete(out.Header, "Cookie")
+	h.fields.dropFromRequest(out.Header)
+	if h.opt.Forwarded {
+		setForwarded(out.Header, pr.In, h.target.rawPath != "")
 	}
 }
 
@@ -267,58 +227,42 @@ func (h *Handler) modifyResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		exchangeOf(resp.Request.Context()).tunnel = resp.Body
 	}
-	for name := range resp.Header {
-		if h.drops(name) {
-			delete(resp.Header, name)
-		}
-	}
-	for name := range resp.Trailer {
-		if h.dropsTrailer(name) {
-			delete(resp.Trailer, name)
-		}
-	}
-	if loc := resp.Header["Location"]; len(loc) == 1 &&
-		(resp.StatusCode == http.StatusCreated || resp.StatusCode/100 == 3) {
-		resp.Header["Location"] = []string{h.target.location(loc[0])}
-	}
+	h.fields.mapResponse(resp, exchangeOf(resp.Request.Context()))
 	return nil
-}
-
-// drops reports whether a field of upstream's answers stays here.
-func (h *Handler) drops(name string) bool {
-	switch name {
-	case "Alt-Svc": // it names upstream's ports, not bearerd's
-		return true
-	case "Set-Cookie":
-		return !h.opt.ForwardCookies
-	}
-	return strings.HasPrefix(name, "Access-Control-") // who may read is not upstream's to say here
-}
-
-// dropsTrailer is drops for a field behind a body, where some mean something
-// else, or harm (RFC 9110, 6.5.1). net/http looks at those alone that upstream
-// announces, and lets Upgrade and Location pass.
-func (h *Handler) dropsTrailer(name string) bool {
-	switch name {
-	case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-		"Authorization", "Proxy-Authenticate", "Proxy-Authorization", "Www-Authenticate",
-		"Cache-Control", "Content-Encoding", "Content-Range", "Content-Type", "Expect", "Location", "Max-Forwards", "Pragma", "Range":
-		return true
-	}
-	return h.drops(name)
 }
 
 // errNoStatus is for an answer such as 099, or 1000 by HTTP/2, which net/http
 // would panic at.
 var errNoStatus = errors.New("upstream sent a status that is none")
 
-// copyBuffers lends ReverseProxy the buffers that it copies answers with.
-type copyBuffers struct{}
-
-const copyBufferSize = 32 << 10
-
-var copyBufferPool = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
-
-func (copyBuffers) Get() []byte { return copyBufferPool.Get().(*[copyBufferSize]byte)[:] }
-
-func (copyBuffers) Put(b []byte) { copyBufferPool.Put((*[copyBufferSize]byte)(b)) }
+// answerError is ReverseProxy's ErrorHandler. r may carry the token, and err
+// may quote upstream: neither is shown to anybody.
+func (h *Handler) answerError(_ http.ResponseWriter, r *http.Request, err error) {
+	ex := exchangeOf(r.Context())
+	if ex.tunnel != nil {
+		_ = ex.tunnel.Close() // ReverseProxy leaves it open where it does not switch
+	}
+	own, isOwn := errors.AsType[*Error](err)
+	if r.Context().Err() != nil {
+		ex.body.stop()
+	}
+	switch failure := ex.body.failure(); {
+	case failure != nil:
+		// An end of the connection cancels the request. The answer is for a
+		// client that only closed its sending side; most are gone.
+		ex.left = r.Context().Err() != nil && !errors.Is(failure, os.ErrDeadlineExceeded)
+		h.refuse(ex, &Error{Code: BadBody})
+	case isOwn:
+		h.refuse(ex, own)
+	case r.Context().Err() != nil:
+		// Returning would send an empty 200 to a client that is still there
+		// when bearerd stops.
+		panic(http.ErrAbortHandler)
+	case h.bearer.timed && ex.try.got.Load() && headerTimeout(err):
+		ex.Cause = err
+		h.refuse(ex, &Error{Code: UpstreamTimeout})
+	default:
+		ex.Cause = err
+		h.refuse(ex, &Error{Code: UpstreamUnreachable})
+	}
+}

@@ -1,17 +1,9 @@
 package proxy
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
 )
-
-// splitTarget cuts a request target into its path and what follows the first
-// question mark.
-func splitTarget(target string) (path, query string) {
-	path, query, _ = strings.Cut(target, "?")
-	return path, query
-}
 
 // target knows where requests go and how upstream's own addresses look.
 type target struct {
@@ -31,19 +23,18 @@ func newTarget(upstream *url.URL, viaProxy bool) target {
 	}
 }
 
-// url returns the address upstream of an inbound request, path and query byte
-// for byte behind the prefix. It returns nil for a path that net/http would
+// url returns the address upstream of a request whose path is decoded, or rawPath
+// as it came, with the query that followed a question mark, if there was one: both
+// byte for byte behind the prefix. It returns nil for a path that net/http would
 // not send unchanged.
-func (t target) url(in *http.Request) *url.URL {
-	rawPath, query := splitTarget(in.RequestURI)
+func (t target) url(decoded, rawPath, query string, hasQuery bool) *url.URL {
 	u := &url.URL{
-		Scheme:   t.scheme,
-		Host:     t.host,
-		Path:     t.path + in.URL.Path,
-		RawPath:  t.rawPath + rawPath,
-		RawQuery: query,
-		// "/x?" keeps its question mark.
-		ForceQuery: query == "" && len(in.RequestURI) > len(rawPath),
+		Scheme:     t.scheme,
+		Host:       t.host,
+		Path:       t.path + decoded,
+		RawPath:    t.rawPath + rawPath,
+		RawQuery:   query,
+		ForceQuery: hasQuery && query == "", // "/x?" keeps its question mark
 	}
 	raw := u.RawPath
 	if u.EscapedPath() == raw {

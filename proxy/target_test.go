@@ -260,10 +260,10 @@ func TestLocation(t *testing.T) {
 	}
 }
 
-// Location is looked at in a 3xx and a 201, and bearerd follows none.
+// Location is looked at in a 3xx, a 201 and a 202, and bearerd follows none.
 func TestLocationByStatus(t *testing.T) {
 	for status, rewritten := range map[int]bool{
-		200: false, 201: true, 202: false, 301: true, 302: true, 303: true, 304: true, 307: true, 308: true, 400: false, 503: false,
+		200: false, 201: true, 202: true, 301: true, 302: true, 303: true, 304: true, 307: true, 308: true, 400: false, 503: false,
 	} {
 		var host string
 		u := upstream(t, func(w http.ResponseWriter, r *http.Request) {

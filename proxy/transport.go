@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -15,11 +16,18 @@ import (
 // TransportOptions are the settings of [NewTransport].
 type TransportOptions struct {
 	RootCAs      *x509.CertPool    // nil: the system's
-	Certificates []tls.Certificate // client certificates; nil: none
+	Certificates []tls.Certificate // client certificates, to show also where upstream asks later (TLS 1.2 renegotiation, once); nil: none
 	DialTimeout  time.Duration     // of connect and of the TLS handshake, each; 0: 5 s
 	// ResponseHeaderTimeout is upstream's time from the end of the request to
 	// its first header; 0: no limit.
 	ResponseHeaderTimeout time.Duration
+	// Dial makes the connections, and keeps to DialTimeout; nil: a net.Dialer does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Dials is whom the dials wait for; nil: for each other alone.
+	Dials *Dials
+	// IdleTimeout is how long a connection may lie idle before it is closed; 0:
+	// 30 s, which is before common load balancers drop it, and a POST with it.
+	IdleTimeout time.Duration
 }
 
 // NewTransport returns a transport made for one upstream host under load.
@@ -27,31 +35,107 @@ func NewTransport(o TransportOptions) *http.Transport {
 	if o.DialTimeout == 0 {
 		o.DialTimeout = 5 * time.Second
 	}
+	if o.Dial == nil {
+		o.Dial = Dialer(o.DialTimeout).DialContext
+	}
+	if o.Dials == nil {
+		o.Dials = new(Dials)
+	}
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = 30 * time.Second
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	return &http.Transport{
+	renegotiate := tls.RenegotiateNever
+	if len(o.Certificates) > 0 {
+		// IIS asks for a certificate when it has seen the path. Over HTTP/2 it cannot
+		// (RFC 9113 9.2.1), and says HTTP_1_1_REQUIRED instead.
+		renegotiate = tls.RenegotiateOnceAsClient
+	}
+	t := &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
-		DialContext: (&net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext: byTurns(o.Dials, o.Dial, o.DialTimeout),
 		TLSClientConfig: &tls.Config{
 			RootCAs:            o.RootCAs,
 			Certificates:       o.Certificates,
 			MinVersion:         tls.VersionTLS12,
+			Renegotiation:      renegotiate,
 			ClientSessionCache: tls.NewLRUClientSessionCache(16),
 		},
 		TLSHandshakeTimeout:   o.DialTimeout,
 		ResponseHeaderTimeout: o.ResponseHeaderTimeout,
+		// Go's default of 10 MiB would be held for each request.
+		MaxResponseHeaderBytes: maxResponseHeader,
 		// There is one host. With Go's default of 2 nearly every request under
 		// load pays a TLS handshake.
 		MaxIdleConnsPerHost: 1024,
-		// Before common load balancers drop them, and a POST with them.
-		IdleConnTimeout: 30 * time.Second,
+		IdleConnTimeout:     o.IdleTimeout,
 		// Otherwise Go asks for gzip and unpacks it behind the client's back.
 		DisableCompression: true,
 		Protocols:          protocols,
-		// A dead HTTP/2 connection would hold every request until TCP gives up.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		// A dead HTTP/2 connection would hold every request until TCP gives up:
+		// it is found out after the sum of these.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 8 * time.Second, PingTimeout: 10 * time.Second},
 	}
+	multiplex(t)
+	return t
+}
+
+// unpooled returns a transport like t whose requests each have a connection of
+// their own, one that was not there before. net/http sends none of them again.
+func unpooled(t *http.Transport) *http.Transport {
+	t = t.Clone()
+	t.DisableKeepAlives = true
+	multiplex(t)
+	return t
+}
+
+// maxResponseHeader bounds what is held of one answer's header, in bytes, by
+// either protocol. Over HTTP/1.1 the 1xx answers before it count too.
+const maxResponseHeader = 1 << 20
+
+// dialFunc makes connections, as http.Transport.DialContext does.
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// byTurns returns dial, which keeps to most, with d's turns.
+func byTurns(d *Dials, dial dialFunc, most time.Duration) dialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		var wish *wish
+		secure := false
+		if ex := exchangeOf(ctx); ex != nil {
+			wish, secure = &ex.try.wish, ex.target != nil && ex.target.Scheme == "https"
+		}
+		t, err := d.take(ctx, network, wish, most)
+		if err != nil {
+			return nil, err
+		}
+		if wish != nil {
+			wish.dials.Add(1)
+		}
+		began := time.Now()
+		conn, err := dial(ctx, network, address)
+		if err != nil && time.Since(began) >= most {
+			t.end(os.ErrDeadlineExceeded) // whatever it waited for: a descriptor, maybe
+			return nil, err
+		}
+		if err != nil {
+			t.end(err)
+			return nil, err
+		}
+		counted := &countedConn{Conn: conn}
+		if !secure {
+			t.end(nil)
+			return counted, nil
+		}
+		counted.opening.Store(&opening{turn: t, since: time.Now()})
+		return counted, nil
+	}
+}
+
+// Dialer is what [NewTransport] dials by, where nobody says otherwise.
+func Dialer(timeout time.Duration) *net.Dialer {
+	return &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
 }
 
 // continueTimeout is how long an upload waits for the 100 of an upstream that
@@ -67,8 +151,7 @@ func oneShot(t http.RoundTripper) http.RoundTripper {
 	if !ok {
 		return t
 	}
-	transport = transport.Clone()
-	transport.DisableKeepAlives = true
+	transport = unpooled(transport)
 	transport.ExpectContinueTimeout = continueTimeout
 	dial := transport.DialContext
 	if dial == nil {
@@ -95,6 +178,7 @@ func onlyHTTP1(t http.RoundTripper) http.RoundTripper {
 	transport = transport.Clone()
 	transport.Protocols = new(http.Protocols)
 	transport.Protocols.SetHTTP1(true)
+	transport.TLSNextProto = nil
 	if transport.TLSClientConfig != nil {
 		transport.TLSClientConfig.NextProtos = nil // Clone has put h2 there
 	}

@@ -357,9 +357,13 @@ func (b *inbound) drain() {
 	within(lingerIdle) // for a read under way too
 	b.reading.Lock()
 	defer b.reading.Unlock()
+	// By large reads: of small ones the kernel makes a window that closes, and a
+	// pause of its own before the client may send on.
+	buf := copyBuffers{}.Get()
+	defer copyBuffers{}.Put(buf)
 	for err := error(nil); err == nil && time.Now().Before(end); {
 		within(lingerIdle)
-		_, err = io.CopyN(io.Discard, b.body, 8<<10)
+		_, err = b.body.Read(buf)
 	}
 	within(time.Until(end))
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // A raw upstream that refuses the first token and keeps the connection alive
-// with the body unread, as Go's own server never does: the trap of
+// with the body unread, which the replay announces too, as Go's own server never does: the trap of
 // net/http/transport.go, readResponse.
 func TestReplayAnnouncedRefusedUnread(t *testing.T) {
 	const size = 300 << 10
@@ -41,6 +41,7 @@ func TestReplayAnnouncedRefusedUnread(t *testing.T) {
 				after <- fmt.Sprint(len(left), " bytes")
 				return
 			}
+			c.send(t, "HTTP/1.1 100 Continue\r\n\r\n")
 			body, err := c.body(h)
 			if err != nil || body != want {
 				t.Errorf("got a body of %d bytes, %v; want %d", len(body), err, len(want))
@@ -56,12 +57,13 @@ func TestReplayAnnouncedRefusedUnread(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	same(t, "attempts", strings.Join(seen, " | "),
-		fmt.Sprintf("[%s] [100-continue] [%d] [close] | [%s] [] [%d] [close]", bearer(1), size, bearer(2), size))
+		fmt.Sprintf("[%s] [100-continue] [%d] [close] | [%s] [100-continue] [%d] [close]", bearer(1), size, bearer(2), size))
 	same(t, "unauthorized", d.one(t).Unauthorized, proxy.Replayed)
 }
 
 // One that knows nothing of Expect gets the body after a second.
 func TestReplayAnnouncedNever100(t *testing.T) {
+	t.Parallel()
 	const size = 100 << 10
 	want := text(size)
 	waited := make(chan time.Duration, 1)
@@ -81,7 +83,7 @@ func TestReplayAnnouncedNever100(t *testing.T) {
 	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 1000})
 	resp, _ := fetch(t, "POST", d.URL+"/", strings.NewReader(want))
 	same(t, "status", resp.StatusCode, 200)
-	if w := <-waited; w < time.Second || w > patience {
+	if w := <-waited; w < time.Second || w > 10*time.Second {
 		t.Errorf("the body came after %v, want 1s", w)
 	}
 }
@@ -294,7 +296,8 @@ func TestReplayReserveGivenBack(t *testing.T) {
 // A client trickles its body while the 401 comes, at any moment: the body is
 // whole upstream, or the client is told that it was not sent again.
 func TestReplayTrickledBody(t *testing.T) {
-	const handlers, rounds, pieces = 5, 30, 40
+	t.Parallel()
+	const handlers, rounds, pieces = 50, 3, 40
 	for _, c := range []struct {
 		name   string
 		buffer int64

@@ -1,10 +1,7 @@
 package tokens
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"math"
 	"strconv"
 	"time"
@@ -15,90 +12,67 @@ import (
 // maxLifetime is how long a token is believed at most, whatever the server says.
 const maxLifetime = 24 * time.Hour
 
-// An answer is a good answer of the login server, as far as it counts.
-type answer struct {
-	bearer    string
-	expiresIn float64 // seconds; 0 when the answer does not say
-}
+// Rule names how a token's lifetime was found.
+type Rule string
 
-var (
-	errNotJSON    = errors.New("the answer is not one JSON object")
-	errAmbiguous  = errors.New("the answer has a member twice")
-	errErrorIn200 = errors.New("the answer has an error member")
-	errNoToken    = errors.New("the answer has no access_token string")
-	errBadToken   = errors.New("the access_token has characters that no header may carry")
+const (
+	RuleExpiresIn Rule = "expires_in" // the answer's expires_in, RFC 6749 5.1
+	RuleExpIat    Rule = "exp-iat"    // the JWT's exp minus its iat, RFC 7519 4.1
+	RuleExpDate   Rule = "exp-date"   // the JWT's exp minus the answer's Date header
+	RuleDefault   Rule = "default"    // the server said nothing: Options.DefaultLifetime
 )
 
-// parseAnswer reads the body of a 200. Its errors are fixed phrases: they hold
-// no byte of the body.
-func parseAnswer(body []byte) (answer, error) {
-	members, twice, err := parseMembers(body)
-	if err != nil {
-		return answer{}, err
+// A tokenResponse is a good answer of the login server (RFC 6749 5.1), as far as
+// it counts.
+type tokenResponse struct {
+	bearer    string
+	expiresIn float64 // seconds; 0 when the answer does not say
+	scope     string  // "" when the answer does not say
+}
+
+// parseTokenResponse reads the body of an answer with status, a success. wrong is
+// why it is not good, as far as the body tells; zero: it is.
+func parseTokenResponse(status int, body []byte) (a tokenResponse, wrong Cause) {
+	members, twice, ok := parseMembers(body)
+	if !ok {
+		return tokenResponse{}, Cause{Kind: CauseNotJSON}
 	}
 	if twice {
-		return answer{}, errAmbiguous
+		return tokenResponse{}, Cause{Kind: CauseAmbiguous}
 	}
-	if len(members["error"]) > 0 && string(members["error"]) != "null" {
-		return answer{}, errErrorIn200
+	if e := string(members["error"]); e != "" && e != "null" && e != `""` {
+		code, _ := errorCode(status, members)
+		return tokenResponse{}, Cause{Kind: CauseErrorMember, Code: code}
 	}
-	var a answer
 	if json.Unmarshal(members["access_token"], &a.bearer) != nil || a.bearer == "" {
-		return answer{}, errNoToken
+		return tokenResponse{}, Cause{Kind: CauseNoToken}
 	}
-	for _, c := range []byte(a.bearer) {
-		if c <= ' ' || c > '~' {
-			return answer{}, errBadToken
-		}
+	if !sendable(a.bearer) {
+		return tokenResponse{}, Cause{Kind: CauseBadToken}
 	}
+	_ = json.Unmarshal(members["scope"], &a.scope) // one that is no text says nothing
 	// A wrong type is ignored, not refused: the JWT may still tell the end.
 	var expiresIn json.Number // takes a numeric string as well
 	if json.Unmarshal(members["expires_in"], &expiresIn) == nil {
 		a.expiresIn = math.Floor(seconds(expiresIn))
 	}
-	return a, nil
+	return a, Cause{}
 }
 
-// parseMembers returns the members of a JSON object that count in an answer, and
-// whether one of them is there twice: RFC 8259 4 leaves open which of two holds.
-// encoding/json bounds the depth of nesting.
-func parseMembers(body []byte) (members map[string]json.RawMessage, twice bool, err error) {
-	d := json.NewDecoder(bytes.NewReader(trimBOM(body)))
-	if start, err := d.Token(); err != nil || start != json.Delim('{') {
-		return nil, false, errNotJSON
-	}
-	members = make(map[string]json.RawMessage)
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return nil, false, errNotJSON
-		}
-		var value json.RawMessage
-		if d.Decode(&value) != nil {
-			return nil, false, errNotJSON
-		}
-		switch name := key.(string); name {
-		case "access_token", "expires_in", "error":
-			_, again := members[name]
-			twice = twice || again
-			members[name] = value
+// sendable reports whether a header may carry a token.
+func sendable(bearer string) bool {
+	for _, c := range []byte(bearer) {
+		if c <= ' ' || c > '~' {
+			return false
 		}
 	}
-	if _, err := d.Token(); err != nil { // the closing brace
-		return nil, false, errNotJSON
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, false, errNotJSON
-	}
-	return members, twice, nil
+	return bearer != ""
 }
-
-func trimBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
 
 // lifetime returns the smallest positive of what the answer says of the token's
 // end, at most 24 h, or fallback when it says nothing. date is the answer's Date
 // header; zero means there was none. The local clock plays no part.
-func (a answer) lifetime(date time.Time, fallback time.Duration) (time.Duration, Rule) {
+func (a tokenResponse) lifetime(date time.Time, fallback time.Duration) (time.Duration, Rule) {
 	exp, iat := jwtTimes(a.bearer)
 	found, rule := math.Inf(1), RuleDefault
 	consider := func(s float64, r Rule) {
@@ -146,32 +120,3 @@ func seconds(n json.Number) float64 {
 	v, _ := strconv.ParseFloat(n.String(), 64) // ErrRange comes with the infinity
 	return v
 }
-
-// oauthError returns the error member of an error answer (RFC 6749 5.2) in a
-// form that is safe to log, and whether there is one. What the server chose
-// freely is not repeated.
-func oauthError(body []byte) (string, bool) {
-	members, _, err := parseMembers(body)
-	if err != nil {
-		return "", false
-	}
-	var code string
-	if json.Unmarshal(members["error"], &code) != nil || code == "" {
-		return "", false
-	}
-	switch code {
-	case // RFC 6749 5.2 and 4.1.2.1
-		"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client",
-		"unsupported_grant_type", "invalid_scope", "access_denied", "server_error",
-		"temporarily_unavailable", "unsupported_response_type",
-		// RFC 8707 2 and RFC 6750 3.1: some send the latter for a bad password
-		"invalid_target", "invalid_token",
-		// OpenID Connect Core 3.1.2.6
-		"interaction_required", "login_required", "consent_required",
-		"account_selection_required":
-		return "error " + code, true
-	}
-	return "an unregistered error code", true
-}
-
-func isJSON(body []byte) bool { return json.Valid(trimBOM(body)) }

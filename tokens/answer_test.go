@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -24,10 +26,10 @@ func logInOnce(t *testing.T, a reply) tokens.Event {
 	m.Close()
 	s.expectLogins(1)
 	e := m.lastEvent()
-	if (err == nil) != (e.Result == tokens.OK) || token != e.Token {
+	if (err == nil) != (e.Result() == tokens.OK) || token != e.Token {
 		t.Fatalf("Token: %v, %v; event: %+v", token, err, e)
 	}
-	if u, ok := errors.AsType[*tokens.Unavailable](err); err != nil && (!ok || u.Kind != e.Result || u.Cause != e.Cause) {
+	if u, ok := errors.AsType[*tokens.Unavailable](err); err != nil && (!ok || u.Kind != e.Result() || u.Cause != e.Cause) {
 		t.Fatalf("Token: %v; event: %+v", err, e)
 	}
 	return e
@@ -45,6 +47,7 @@ func TestWhereTheTokenEnds(t *testing.T) {
 	answer := func(claims, rest string) string {
 		return fmt.Sprintf(`{"access_token":"%s"%s}`, jwt(rs256, claims), rest)
 	}
+	found := make(map[tokens.Rule]bool)
 	opaque := func(expiresIn string) string { return `{"access_token":"abc","expires_in":` + expiresIn + `}` }
 	for _, test := range []struct {
 		name, body string
@@ -105,13 +108,35 @@ func TestWhereTheTokenEnds(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := logInOnce(t, reply{body: test.body, header: http.Header{"Date": {time.Unix(date, 0).UTC().Format(http.TimeFormat)}}})
-			if e.Result != tokens.OK {
+			if e.Result() != tokens.OK {
 				t.Fatalf("got %+v, want a token", e)
 			}
 			if e.Token.Lifetime != test.lifetime || e.Token.Rule != test.rule {
 				t.Errorf("got %v by %s, want %v by %s", e.Token.Lifetime, e.Token.Rule, test.lifetime, test.rule)
 			}
+			found[e.Token.Rule] = true
 		})
+	}
+	text, err := os.ReadFile("answer.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range regexp.MustCompile(`(?m)^\tRule\w+ +Rule = "(.*?)"`).FindAllStringSubmatch(string(text), -1) {
+		if !found[tokens.Rule(rule[1])] {
+			t.Errorf("no answer here is read by the rule %s", rule[1])
+		}
+	}
+}
+
+// The answer's own scope is told as it is, and is no reason to refuse the token.
+func TestScopeOfTheAnswer(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"access_token":"abc"}`: "", `{"access_token":"abc","scope":"a b"}`: "a b", `{"access_token":"abc","scope":["a"]}`: "",
+		`{"access_token":"abc","scope":null}`: "", `{"access_token":"abc","scope":"a","scope":"b"}`: "b",
+	} {
+		if e := logInOnce(t, reply{body: body}); e.Result() != tokens.OK || e.Token.Scope != want {
+			t.Errorf("%s: got %+v, want scope %q", body, e, want)
+		}
 	}
 }
 
@@ -119,7 +144,7 @@ func TestWhereTheTokenEnds(t *testing.T) {
 func TestWhereTheTokenEndsWithoutDate(t *testing.T) {
 	for _, header := range []http.Header{nil, {"Date": {"yesterday"}}} {
 		e := logInOnce(t, reply{body: `{"access_token":"` + jwt(`{"alg":"none"}`, `{"exp":4000000000}`) + `"}`, header: header})
-		if e.Result != tokens.OK || e.Token.Rule != tokens.RuleDefault || e.Token.Lifetime != time.Minute || e.SkewKnown {
+		if e.Result() != tokens.OK || e.Token.Rule != tokens.RuleDefault || e.Token.Lifetime != time.Minute || e.SkewKnown {
 			t.Errorf("header %v: got %+v, want the default and no skew", header, e)
 		}
 	}
@@ -152,6 +177,7 @@ func TestWhatIsAGoodAnswer(t *testing.T) {
 		{"token_type of a wrong type", `{"access_token":"abc","token_type":7}`, ""},
 		{"refresh_token is ignored", `{"access_token":"abc","refresh_token":null,"refresh_expires_in":1800}`, ""},
 		{"error null", `{"access_token":"abc","error":null}`, ""},
+		{"error empty", `{"access_token":"abc","error":""}`, ""},
 		{"other members twice", `{"access_token":"abc","scope":"a","scope":"b"}`, ""},
 		{"every character a header may carry", `{"access_token":"!#$%&'()*+,-./09:;<=>?@AZ[]^_` + "`" + `az{|}~"}`, ""},
 
@@ -192,9 +218,9 @@ func TestWhatIsAGoodAnswer(t *testing.T) {
 		{"not ASCII", `{"access_token":"é"}`, badToken},
 		{"not UTF-8", "{\"access_token\":\"\xff\"}", badToken},
 
-		{"error", `{"access_token":"abc","error":"invalid_grant"}`, errorIn200},
-		{"error alone", `{"error":"invalid_grant"}`, errorIn200},
-		{"error empty", `{"access_token":"abc","error":""}`, errorIn200},
+		{"error", `{"access_token":"abc","error":"invalid_grant"}`, errorIn200 + ": error invalid_grant"},
+		{"error alone", `{"error":"invalid_grant"}`, errorIn200 + ": error invalid_grant"},
+		{"error of spaces", `{"access_token":"abc","error":" "}`, errorIn200 + ": an unregistered error code"},
 		{"error false", `{"access_token":"abc","error":false}`, errorIn200},
 		{"error object", `{"access_token":"abc","error":{}}`, errorIn200},
 
@@ -210,58 +236,11 @@ func TestWhatIsAGoodAnswer(t *testing.T) {
 			if test.cause == "" {
 				want = tokens.OK
 			}
-			if e.Result != want || e.Cause != test.cause || e.Status != 200 {
-				t.Errorf("got %s %d %q, want %s 200 %q", e.Result, e.Status, e.Cause, want, test.cause)
+			if e.Result() != want || e.Cause.String() != test.cause || e.Status != 200 {
+				t.Errorf("got %s %d %q, want %s 200 %q", e.Result(), e.Status, e.Cause, want, test.cause)
 			}
 			if took := time.Since(begin); took > 5*time.Second {
 				t.Errorf("took %v", took)
-			}
-		})
-	}
-}
-
-func TestKindOfFailure(t *testing.T) {
-	const oauth = `{"error":"invalid_grant","error_description":"hunter2-password is wrong"}`
-	const code = ", error invalid_grant"
-	retryAfter := http.Header{"Retry-After": {"7"}}
-	for _, test := range []struct {
-		name, body string
-		status     int
-		header     http.Header
-		kind       tokens.Result
-		cause      string
-	}{
-		{"400 OAuth", oauth, 400, nil, tokens.Rejected, "HTTP 400" + code},
-		{"400 OAuth with a BOM", "\ufeff" + oauth, 400, nil, tokens.Rejected, "HTTP 400" + code},
-		{"400 error twice", `{"error":"a","error":"invalid_grant"}`, 400, nil, tokens.Rejected, "HTTP 400" + code},
-		{"400 other error", `{"error":"hunter2-password"}`, 400, nil, tokens.Rejected, "HTTP 400, an unregistered error code"},
-		{"400 JSON without error", `{"message":"no"}`, 400, nil, tokens.Transient, "HTTP 400"},
-		{"400 error empty", `{"error":""}`, 400, nil, tokens.Transient, "HTTP 400"},
-		{"400 error object", `{"error":{"code":1}}`, 400, nil, tokens.Transient, "HTTP 400"},
-		{"400 HTML", `<html>`, 400, nil, tokens.Transient, "HTTP 400"},
-		{"401 OAuth", oauth, 401, nil, tokens.Rejected, "HTTP 401" + code},
-		{"401 HTML", `<html>`, 401, nil, tokens.Rejected, "HTTP 401"},
-		{"401 empty", "\n", 401, nil, tokens.Rejected, "HTTP 401"},
-		{"401 with Retry-After", `<html>`, 401, retryAfter, tokens.Rejected, "HTTP 401"},
-		{"403 JSON", `{"message":"locked"}`, 403, nil, tokens.Rejected, "HTTP 403"},
-		{"403 OAuth", `{"error":"access_denied"}`, 403, nil, tokens.Rejected, "HTTP 403, error access_denied"},
-		{"403 HTML", `<html>`, 403, nil, tokens.Transient, "HTTP 403"},
-		{"403 empty", "\n", 403, nil, tokens.Transient, "HTTP 403"},
-		{"429", `{}`, 429, nil, tokens.Throttled, "HTTP 429"},
-		{"429 OAuth", oauth, 429, retryAfter, tokens.Throttled, "HTTP 429" + code},
-		{"503 with Retry-After", `<html>`, 503, retryAfter, tokens.Throttled, "HTTP 503"},
-		{"503", `<html>`, 503, nil, tokens.Transient, "HTTP 503"},
-		{"500 OAuth", `{"error":"server_error"}`, 500, nil, tokens.Transient, "HTTP 500, error server_error"},
-		{"404", `{}`, 404, nil, tokens.Transient, "HTTP 404"},
-		{"201 with a token", `{"access_token":"abc"}`, 201, nil, tokens.Transient, "HTTP 201"},
-		{"204", "\n", 204, nil, tokens.Transient, "HTTP 204"},
-		{"302", "\n", 302, http.Header{"Location": {"https://elsewhere.test/"}}, tokens.Transient, "HTTP 302, a redirect, which is never followed: check the token URL"},
-		{"307 with a token", `{"access_token":"abc"}`, 307, nil, tokens.Transient, "HTTP 307, a redirect, which is never followed: check the token URL"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			e := logInOnce(t, reply{status: test.status, body: test.body, header: test.header})
-			if e.Result != test.kind || e.Cause != test.cause || e.Status != test.status || e.Token != nil {
-				t.Errorf("got %s %d %q, want %s %d %q", e.Result, e.Status, e.Cause, test.kind, test.status, test.cause)
 			}
 		})
 	}

@@ -51,13 +51,13 @@ func TestFaultWrongPasswordStopsAfterFive(t *testing.T) {
 		events := m.seen()
 		for i, e := range events {
 			last := i == 4
-			if e.Result != tokens.Rejected || e.Status != 401 || e.Cause != "HTTP 401, error invalid_grant" ||
+			if e.Result() != tokens.Rejected || e.Status != 401 || e.Cause.String() != "HTTP 401, error invalid_grant" ||
 				e.Rejections != i+1 || e.Stopped != last || e.NextLogin.IsZero() != last || e.FailingSince.IsZero() {
 				t.Errorf("event %d: got %+v", i+1, e)
 			}
 		}
 		got := m.Status()
-		if len(events) != 5 || got.LastResult != tokens.Rejected || !got.Stopped || !got.NextLogin.IsZero() ||
+		if len(events) != 5 || got.LastResult() != tokens.Rejected || !got.Stopped || !got.NextLogin.IsZero() ||
 			got.Rejections != 5 || got.Cause != events[4].Cause || !got.FailingSince.Equal(events[0].FailingSince) || got.Ready() {
 			t.Errorf("got %+v after %d events", got, len(events))
 		}
@@ -101,12 +101,8 @@ func TestRejectedHourlyWhenItWorkedOnce(t *testing.T) {
 			t.Fatalf("got gaps %v, want 19", g)
 		}
 		expectGaps(t, g[1:5], 0, 30*time.Second, 60*time.Second, 120*time.Second, 240*time.Second)
-		for i, gap := range g[5:] {
-			if gap < 48*time.Minute || gap > 72*time.Minute {
-				t.Errorf("hourly gap %d: got %v, want 48m to 72m", i+1, gap)
-			}
-		}
-		if got := m.Status(); got.Stopped || got.Rejections != 0 || got.LastResult != tokens.OK {
+		expectHourly(t, g[5:])
+		if got := m.Status(); got.Stopped || got.Rejections != 0 || got.LastResult() != tokens.OK {
 			t.Errorf("got %+v, want ok after the lock has passed", got)
 		}
 	})
@@ -125,14 +121,14 @@ func TestOperatorLiftsAStop(t *testing.T) {
 		m := newManager(t, s)
 		m.Start()
 		wait(time.Second)
-		m.LogIn() // within the back-off of 30 s
+		m.LogInAgain() // within the back-off of 30 s
 		wait(time.Second)
 		s.expectLogins(2)
 		wait(time.Hour)
 		s.expectLogins(5)
 		for i := range 3 {
-			m.LogIn()
-			m.LogIn() // joins
+			m.LogInAgain()
+			m.LogInAgain() // joins
 			if m.Status().Stopped {
 				t.Error("still stopped while the attempt is under way")
 			}
@@ -143,7 +139,7 @@ func TestOperatorLiftsAStop(t *testing.T) {
 			}
 		}
 		fixed = true
-		m.LogIn()
+		m.LogInAgain()
 		wait(time.Second)
 		m.good(1)
 		s.expectLogins(9)
@@ -159,7 +155,7 @@ func TestOperatorInALoop(t *testing.T) {
 		wait(time.Second)
 		s.expectLogins(1)
 		for range 10 * 60 * 60 { // ten a second, for an hour
-			m.LogIn()
+			m.LogInAgain()
 			wait(100 * time.Millisecond)
 		}
 		if n := len(s.seen()); n < 60 || n > 70 {
@@ -179,17 +175,17 @@ func TestOperatorInALoop(t *testing.T) {
 		m.Start()
 		m.good(1)
 		for range 100 {
-			m.LogIn()
+			m.LogInAgain()
 			wait(100 * time.Millisecond)
 		}
 		s.expectLogins(6)
 		// The last call is heard, though it came too soon.
 		wait(time.Hour)
 		before := len(s.seen())
-		m.LogIn()
+		m.LogInAgain()
 		wait(200 * time.Millisecond)
-		m.LogIn()
-		m.LogIn()
+		m.LogInAgain()
+		m.LogInAgain()
 		wait(time.Minute)
 		if n := len(s.seen()); n != before+2 {
 			t.Errorf("got %d more logins, want 2", n-before)
@@ -211,7 +207,7 @@ func TestOperatorLiftsAStopWhileTheServerIsDown(t *testing.T) {
 		m.Start()
 		wait(time.Hour)
 		s.expectLogins(5)
-		m.LogIn()
+		m.LogInAgain()
 		wait(time.Hour)
 		s.expectLogins(8)
 		if e := m.unavailable(tokens.Rejected); !e.Stopped {
@@ -226,7 +222,7 @@ func TestOperatorLogsInWithAGoodToken(t *testing.T) {
 		m := newManager(t, s)
 		m.Start()
 		m.good(1)
-		m.LogIn()
+		m.LogInAgain()
 		m.good(1)
 		wait(time.Second)
 		m.good(2)
@@ -270,7 +266,7 @@ func TestRejectionCountResetsOnSuccess(t *testing.T) {
 		m.good(1)
 		wait(290 * time.Second) // the refresh ahead is rejected: the first of a new count
 		events := m.seen()
-		if len(events) < 5 || events[3].Result != tokens.OK || events[4].Rejections != 1 {
+		if len(events) < 5 || events[3].Result() != tokens.OK || events[4].Rejections != 1 {
 			t.Fatalf("got %+v", events)
 		}
 		if got := events[4].NextLogin.Sub(events[4].FailingSince); got != 30*time.Second {
@@ -301,7 +297,7 @@ func TestTransientOneSecondDoublingTo30(t *testing.T) {
 		if !upward {
 			t.Errorf("got gaps %v, want jitter", got)
 		}
-		if e := m.unavailable(tokens.Transient); e.Stopped || e.Cause != "HTTP 502" {
+		if e := m.unavailable(tokens.Transient); e.Stopped || e.Cause.String() != "HTTP 502" {
 			t.Errorf("got %+v", e)
 		}
 	})
@@ -370,4 +366,154 @@ func TestThrottledWithoutRetryAfterDoubles(t *testing.T) {
 		wait(20 * time.Second)
 		expectGaps(t, gaps(s)[:3], 0.2, time.Second, 2*time.Second, 4*time.Second)
 	})
+}
+
+// expectHourly fails the test unless each gap is an hour, give or take 20 %.
+func expectHourly(t *testing.T, gaps []time.Duration) {
+	t.Helper()
+	if len(gaps) == 0 {
+		t.Error("got no attempt once an hour")
+	}
+	for i, gap := range gaps {
+		if gap < 48*time.Minute || gap > 72*time.Minute {
+			t.Errorf("hourly gap %d: got %v, want 48m to 72m", i+1, gap)
+		}
+	}
+}
+
+// A gateway says a bare 403 too, and must not stop a fleet for good: without a
+// 401 or an OAuth error among them, refusals end in one attempt an hour.
+func TestFaultBareRefusalsDoNotStop(t *testing.T) {
+	for name, refusal := range map[string]reply{
+		"403 empty": {status: 403, body: "\n"}, "400 JSON": {status: 400, body: `{"detail":"no"}`}, "422 JSON": {status: 422, body: `{}`}, "423 text": {status: 423, body: "locked"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newServer(t, func(n int) reply {
+					if n == 12 {
+						return reply{}
+					}
+					return refusal
+				})
+				m := newManager(t, s)
+				m.Start()
+				wait(12 * time.Hour)
+				g := gaps(s)
+				expectGaps(t, g[:4], 0, 30*time.Second, 60*time.Second, 120*time.Second, 240*time.Second)
+				expectHourly(t, g[4:11])
+				for i, e := range m.seen() {
+					if i == 11 {
+						if e.Result() != tokens.OK {
+							t.Errorf("the last event: got %+v, want a token", e)
+						}
+					} else if e.Result() != tokens.Rejected || e.Stopped || e.Worked || e.Rejections != i+1 {
+						t.Errorf("event %d: got %+v", i+1, e)
+					}
+				}
+			})
+		})
+	}
+}
+
+// One 401 or OAuth error among the refusals is enough for the stop, before the
+// fifth or after it.
+func TestOneSureRefusalStops(t *testing.T) {
+	for sure, want := range map[int]int{1: 5, 3: 5, 5: 5, 7: 7} {
+		for _, refusal := range []reply{{status: 401, body: "\n"}, {status: 400, body: `{"error":"no"}`}} {
+			bubble(t, func(t *testing.T) {
+				s := newServer(t, func(n int) reply {
+					if n == sure {
+						return refusal
+					}
+					return reply{status: 403, body: "\n"}
+				})
+				m := newManager(t, s)
+				m.Start()
+				wait(48 * time.Hour)
+				s.expectLogins(want)
+				if e := m.unavailable(tokens.Rejected); !e.Stopped {
+					t.Errorf("the refusal %d is sure: got %+v, want stopped", sure, e)
+				}
+			})
+		}
+	}
+}
+
+// A refusal may ask for more time than the schedule has, up to an hour, and for
+// less in vain.
+func TestRejectedHeedsRetryAfter(t *testing.T) {
+	for asked, floors := range map[string][]time.Duration{
+		"1":                       {30 * time.Second, 60 * time.Second, 120 * time.Second, 240 * time.Second},
+		"100":                     {100 * time.Second, 100 * time.Second, 120 * time.Second, 240 * time.Second},
+		"1800":                    {30 * time.Minute, 30 * time.Minute, 30 * time.Minute, 30 * time.Minute},
+		"86400":                   {time.Hour, time.Hour, time.Hour, time.Hour},
+		"99999999999999999999999": {time.Hour, time.Hour, time.Hour, time.Hour},
+	} {
+		bubble(t, func(t *testing.T) {
+			s := newServer(t, func(int) reply {
+				return reply{status: 401, body: `{"error":"invalid_grant"}`, header: http.Header{"Retry-After": {asked}}}
+			})
+			m := newManager(t, s)
+			m.Start()
+			wait(24 * time.Hour)
+			expectGaps(t, gaps(s), 0, floors...)
+		})
+	}
+}
+
+// A firewall's page asks for no password: 30 s doubling to 5 min, and an hour
+// after ten in a row.
+func TestFaultPagesAreAskedForLessAndLess(t *testing.T) {
+	const second, minute, hour = time.Second, time.Minute, time.Hour
+	pages := func(status int) func(int) reply {
+		return func(n int) reply {
+			switch n {
+			case 14:
+				return down(n) // the end of a row
+			case 16:
+				return reply{status: 429, header: http.Header{"Retry-After": {"40"}}} // no end of one
+			case 17:
+				return reply{status: 429}
+			}
+			return reply{status: status, body: "<html>"}
+		}
+	}
+	for _, status := range []int{400, 403, 422, 423} {
+		bubble(t, func(t *testing.T) {
+			s := newServer(t, pages(status))
+			m := newManager(t, s)
+			m.Start()
+			wait(8 * hour)
+			expectGaps(t, gaps(s)[:19], 0.2,
+				30*second, 60*second, 120*second, 240*second, 5*minute, 5*minute, 5*minute, 5*minute, 5*minute, hour, hour, hour, hour,
+				second, 30*second, 40*second, 2*second, 60*second, 120*second)
+			if e := m.unavailable(tokens.Transient); e.Stopped || e.Cause.Kind != tokens.CausePage {
+				t.Errorf("got %+v", e)
+			}
+		})
+	}
+}
+
+// Whoever says "later" by a status of refusals is heeded, but not once a second:
+// it may be a refusal after all.
+func TestThrottledByARefusal(t *testing.T) {
+	for asked, floors := range map[string][]time.Duration{
+		"1": {1 * time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second},
+		"7": {7 * time.Second, 7 * time.Second, 7 * time.Second, 8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second},
+	} {
+		for _, status := range []int{400, 401, 403} {
+			bubble(t, func(t *testing.T) {
+				s := newServer(t, func(int) reply {
+					return reply{status: status, body: `{"error":"temporarily_unavailable"}`, header: http.Header{"Retry-After": {asked}}}
+				})
+				m := newManager(t, s)
+				m.Start()
+				wait(5 * time.Minute)
+				expectGaps(t, gaps(s)[:7], 0.2, floors...)
+				if e := m.unavailable(tokens.Throttled); e.Stopped {
+					t.Errorf("got %+v", e)
+				}
+			})
+		}
+	}
 }

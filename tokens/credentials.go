@@ -1,68 +1,89 @@
 package tokens
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
-)
-
-const (
-	maxFile = 1 << 20 // bytes of a credential file
-
-	// pollEvery is the time between two looks at the credential files. Their
-	// content is compared: Kubernetes swaps symlinks, and neither an mtime nor a
-	// file watcher tells of that everywhere.
-	pollEvery = time.Second
-
-	// settleAfter is the time between two reads of files that a login found
-	// changed. It uses them when two reads agree: a file may be half written.
-	settleAfter = 50 * time.Millisecond
 )
 
 // credentials are the secrets of one login.
 type credentials struct {
-	clientSecret, username, password, params Secret
+	clientSecret, username, password, assertion, params Secret
+}
+
+// assertionField is the form field of a client assertion (RFC 7521 4.2).
+const assertionField = "client_assertion"
+
+// lasting is c without its client assertion. That is good for minutes, and made
+// anew for the same client: one more of it is no other credential.
+func (c credentials) lasting() credentials {
+	c.assertion = ""
+	if !strings.Contains(c.params.Reveal(), "assertion") {
+		return c
+	}
+	if form, err := url.ParseQuery(c.params.Reveal()); err == nil && form.Has(assertionField) {
+		form.Del(assertionField)
+		c.params = Secret(form.Encode())
+	}
+	return c
 }
 
 // A reading is what the sources held at one moment. Two can be compared by ==.
 type reading struct {
 	credentials
-	problem string // which file cannot be used and why, safe to log; "": none
+	problem string // which secret cannot be used and why, safe to log; "": none
+	short   bool   // the problem is no fault of the file: no descriptor is left
+	stored  error  // the problem is that of a store, which says this; nil: it is a file's
 }
 
-// watched reports whether any secret comes from a file.
-func (l *Login) watched() bool {
-	return l.ClientSecret.File != "" || l.Username.File != "" || l.Password.File != "" || l.Params.File != ""
+// sources are where the secrets of a login come from.
+type sources struct {
+	clientSecret, username, password, assertion, params Source
 }
 
-// read reads all secrets.
-func (l *Login) read() (r reading) {
+// watched reports whether any secret comes from a file or a store.
+func (s sources) watched() bool {
+	for _, source := range []Source{s.clientSecret, s.username, s.password, s.assertion, s.params} {
+		if source.File != "" || source.Stored != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// read reads all secrets, those that are in a store by stored.
+func (s sources) read(stored func(StoredSecret) (Secret, error)) (r reading) {
 	for _, secret := range []struct {
 		name   string
 		source Source
 		to     *Secret
 	}{
-		{"client secret", l.ClientSecret, &r.clientSecret},
-		{"username", l.Username, &r.username},
-		{"password", l.Password, &r.password},
-		{"token parameters", l.Params, &r.params},
+		{"client secret", s.clientSecret, &r.clientSecret},
+		{"username", s.username, &r.username},
+		{"password", s.password, &r.password},
+		{"client assertion", s.assertion, &r.assertion},
+		{"token parameters", s.params, &r.params},
 	} {
+		if secret.source.File == "" && secret.source.Stored != nil {
+			text, err := stored(secret.source.Stored)
+			if err != nil && r.problem == "" {
+				r.problem, r.stored = fmt.Sprintf("waiting for the %s in %v", secret.name, err), err
+			}
+			*secret.to = text
+			continue
+		}
 		text, err := secret.source.Read()
 		if err != nil && r.problem == "" {
 			r.problem = fmt.Sprintf("waiting for the %s file%s: %v", secret.name, shownPath(secret.source.File), err)
+			r.short = errors.Is(err, errDescriptor)
 		}
 		*secret.to = text
 	}
-	if _, err := url.ParseQuery(r.params.Reveal()); err != nil && l.Params.File != "" && r.problem == "" {
-		r.problem = fmt.Sprintf("waiting for the token parameters file%s: it is not of the form a=b&c=d", shownPath(l.Params.File)) // err quotes it
+	if _, err := url.ParseQuery(r.params.Reveal()); err != nil && s.params.File != "" && r.problem == "" {
+		r.problem = fmt.Sprintf("waiting for the token parameters file%s: it is not of the form a=b&c=d", shownPath(s.params.File)) // err quotes it
 	}
 	return r
 }
@@ -76,113 +97,59 @@ func shownPath(path string) string {
 	return " " + strconv.Quote(path)
 }
 
-var (
-	errMissing    = errors.New("it does not exist")
-	errForbidden  = errors.New("this process may not read it")
-	errUnreadable = errors.New("it cannot be read")
-	errNotRegular = errors.New("it is not a regular file")
-	errEmpty      = errors.New("it is empty")
-	errTooLarge   = errors.New("it is larger than 1 MiB")
-	errUTF16      = errors.New("it is UTF-16: save it as UTF-8")
+// Read returns the secret as it is now: the content of File, where it is set,
+// without one line end, or Value. A content that [CheckSecret] refuses is an error.
+// Errors are fixed phrases, and leave no text to be used. Of a store it returns what
+// was read last.
+func (s Source) Read() (Secret, error) {
+	switch {
+	case s.File != "":
+		return readSecret(s.File)
+	case s.Stored != nil:
+		return s.Stored.Look(false)
+	}
+	return s.Value, nil
+}
+
+// A change is how credentials differ from those before.
+type change int
+
+const (
+	unchanged change = iota
+	newProof         // of the same client: another assertion
+	replaced
 )
 
-// readFile returns the content of a credential file without one newline at its
-// end (LF or CRLF) and without a UTF-8 BOM, which Windows editors write. Its
-// errors are fixed phrases.
-func readFile(path string) (Secret, error) {
-	info, err := os.Stat(path)
+// history is what became of the credentials that were tried. The zero value is
+// for none.
+type history struct {
+	backoff backoff      // of the credentials in used
+	used    *credentials // sent last; nil: none yet
+	worked  *credentials // sent with the last login that succeeded; nil: none has
+}
+
+// change tells how c differs from what was used last.
+func (h *history) change(c credentials) change {
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", errMissing
-	case errors.Is(err, fs.ErrPermission):
-		return "", errForbidden
-	case err != nil:
-		return "", errUnreadable
-	case !info.Mode().IsRegular():
-		return "", errNotRegular // to open a FIFO would block
+	case h.used == nil || c.lasting() != h.used.lasting():
+		return replaced
+	case c != *h.used:
+		return newProof
 	}
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrPermission) {
-		return "", errForbidden
-	}
-	if err != nil {
-		return "", errUnreadable
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err != nil {
-		return "", errUnreadable
-	}
-	if len(content) > maxFile {
-		return "", errTooLarge
-	}
-	text := strings.TrimPrefix(string(content), "\ufeff")
-	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
-		return "", errUTF16 // PowerShell's > writes it
-	}
-	if line, ok := strings.CutSuffix(text, "\n"); ok {
-		text = strings.TrimSuffix(line, "\r")
-	}
-	if text == "" {
-		return "", errEmpty
-	}
-	return Secret(text), nil
+	return unchanged
 }
 
-// Read returns the secret as it is now: the content of File, where it is set,
-// without one newline at its end, or Value. Its errors are fixed phrases.
-func (s Source) Read() (Secret, error) {
-	if s.File == "" {
-		return s.Value, nil
+// use notes that a login with c begins.
+func (h *history) use(c credentials) {
+	if h.change(c) == replaced {
+		// Others may have been tried since they worked, and locked the account.
+		h.backoff = backoff{worked: h.worked != nil && h.worked.lasting() == c.lasting()}
 	}
-	return readFile(s.File)
+	h.used = &c
 }
 
-// settled reads the credentials for a login. Files that differ from what the
-// last login found are read until two reads in a row agree; ok is false when ctx
-// ends before they do.
-func (m *Manager) settled(ctx context.Context) (r reading, ok bool) {
-	m.mu.Lock()
-	tried := m.tried
-	m.mu.Unlock()
-	r = m.login.read()
-	for m.login.watched() && (tried == nil || r != *tried) {
-		select {
-		case <-time.After(settleAfter):
-		case <-ctx.Done():
-			return r, false
-		}
-		again := m.login.read()
-		if again == r {
-			break
-		}
-		r = again
-	}
-	return r, true
-}
-
-// watch looks at the credential files, and starts a login when the last one
-// failed and they have changed since: also one that had been stopped.
-func (m *Manager) watch() {
-	r := m.login.read()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	settled := m.seen != nil && r == *m.seen
-	m.seen = &r
-	if !settled || m.failure == nil || m.flight != nil || m.closed {
-		return
-	}
-	_, elapsed := m.clock()
-	switch waiting := m.failure.waiting; {
-	case r.problem != "":
-		if !waiting || m.tried != nil && r == *m.tried {
-			return
-		}
-		// Another problem than the one reported: the attempt reports it.
-	case m.used == nil || r.credentials != *m.used:
-	case waiting && elapsed >= m.failure.next: // back again, not changed
-	default:
-		return
-	}
-	m.start()
+// succeeded notes that what was used has worked.
+func (h *history) succeeded() {
+	h.backoff.ok()
+	h.worked = h.used
 }

@@ -25,7 +25,7 @@ func Example() {
 			Username: tokens.Source{Value: "me"},
 			Password: tokens.Source{Value: "secret"}, // or File: "/run/secrets/password"
 		},
-		Observe: func(e tokens.Event) { fmt.Println("login", e.Result) },
+		Observe: func(e tokens.Event) { fmt.Println("login", e.Result()) },
 	})
 	m.Start()
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,11 +22,13 @@ import (
 
 // FuzzAnswer has the login server answer with any bytes, over real HTTP. Whatever
 // they are, they end one login, and that
-//   - brings a token, which is the access_token of the one JSON object of a 200,
-//     free of spaces and control characters; it lives from 1 s to 24 h, and no
-//     longer than expires_in, exp less iat, and exp less Date say, or
-//   - fails, for a cause that is made of fixed phrases, with the next login in 1 s
-//     to 5 min.
+//   - brings a token, which is the access_token of the one JSON object of a 200
+//     or 201 that has no error, free of spaces and control characters; it lives
+//     from 1 s to 24 h, and no longer than expires_in, exp less iat, and exp less
+//     Date say, or
+//   - fails, for a cause that is made of fixed phrases: rejected, with a status of
+//     refusals only, and the next login in 30 s to an hour; throttled, and that in
+//     1 s to 5 min; or transient, and that in 1 s to 36 s.
 func FuzzAnswer(f *testing.F) {
 	const good = "HTTP/1.1 200 OK\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n\r\n"
 	for _, body := range []string{
@@ -54,6 +57,9 @@ func FuzzAnswer(f *testing.F) {
 		"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://secret-of-the-server/\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n" + object,
 		"HTTP/1.1 401 Unauthorized\r\n\r\n", "HTTP/1.1 403 Forbidden\r\n\r\n{}", "HTTP/1.1 403 Forbidden\r\n\r\n<html>", "HTTP/1.1 500 secret-of-the-server\r\n\r\n{\"error\":\"server_error\"}",
 		"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 120\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 99999999999999999999\r\n\r\n", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: -5\r\n\r\n",
+		"HTTP/1.1 401 Unauthorized\r\nRetry-After: 1\r\n\r\n{\"error\":\"invalid_grant\"}", "HTTP/1.1 401 Unauthorized\r\nRetry-After: 99999999999999999999\r\n\r\n{\"error\":\"invalid_grant\"}",
+		"HTTP/1.1 400 Bad Request\r\n\r\n{\"error\":\"slow_down\"}", "HTTP/1.1 400 Bad Request\r\n\r\n{\"error\":\"scope_invalid\"}", "HTTP/1.1 422 Unprocessable\r\n\r\n<html>", "HTTP/1.1 423 Locked\r\nRetry-After: 7200\r\n\r\n", "HTTP/1.1 403 Forbidden\r\nRetry-After: 7\r\n\r\n<html>",
+		"HTTP/1.1 201 Created\r\n\r\n{\"access_token\":\"a\",\"error\":\"\"}", "HTTP/1.1 400 Bad Request\r\n\r\n{\"error\":\"Bad Request\"}", "HTTP/1.1 400 Bad Request\r\n\r\n{\"error\":\"secret-password-of-the-server\"}",
 		"HTTP/1.1 503 Unavailable\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\nRetry-After: Tue, 14 Nov 2023 22:14:20 GMT\r\n\r\n", "HTTP/1.1 503 Unavailable\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n\r\n",
 		"HTTP/1.1 503 Unavailable\r\nDate: Mon, 01 Jan 0001 00:00:00 GMT\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n\r\n",
 	} {
@@ -71,14 +77,27 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatalf("got %d logins, want 1", logins)
 		}
 		e := m.lastEvent()
-		if (err == nil) != (e.Result == tokens.OK) || token != e.Token {
+		if (err == nil) != (e.Result() == tokens.OK) || token != e.Token {
 			t.Fatalf("Token: %v, %v; event: %+v", token, err, e)
 		}
 		if err != nil {
-			if wait := e.NextLogin.Sub(begin); e.Token != nil || wait < time.Second || wait > 5*time.Minute+time.Since(begin) {
+			least, most := time.Second, 36*time.Second
+			switch e.Result() {
+			case tokens.Rejected:
+				least, most = 30*time.Second, time.Hour
+				if !slices.Contains([]int{400, 401, 403, 422, 423}, e.Status) {
+					t.Errorf("got %+v of the status %d", e, e.Status)
+				}
+			case tokens.Throttled:
+				most = 5 * time.Minute
+			}
+			if wait := e.NextLogin.Sub(begin); e.Token != nil || e.Stopped || wait < least || wait > most+time.Since(begin)+20*time.Millisecond { // the two clocks of Windows tick apart
 				t.Errorf("got %+v, the next login in %v", e, wait)
 			}
-			if u, ok := errors.AsType[*tokens.Unavailable](err); !ok || u.Cause != e.Cause || !ownWords.MatchString(e.Cause) {
+			if e.Cause.Kind == "" || e.Cause.Status != e.Status {
+				t.Errorf("got the cause %#v of the status %d", e.Cause, e.Status)
+			}
+			if u, ok := errors.AsType[*tokens.Unavailable](err); !ok || u.Cause != e.Cause || !ownWords.MatchString(e.Cause.String()) {
 				t.Errorf("got %v of the event %+v, want a cause of our own words only", err, e)
 			}
 			return
@@ -105,12 +124,17 @@ func FuzzAnswer(f *testing.F) {
 
 // ownWords are the texts of a failed login: with a status, an error code of the
 // registry or an address of this machine in them, and nothing else that came.
-var ownWords = regexp.MustCompile(`^HTTP \d{1,3}(, but (` +
-	`the answer is not one JSON object|the answer has a member twice|the answer has an error member|the answer has no access_token string|` +
-	`the access_token has characters that no header may carry|the answer is larger than 1 MiB|the answer broke off: (the exchange failed|the server closed the connection)))?$|` +
-	`^HTTP \d{1,3}(, an unregistered error code|, error (invalid_(request|client|grant|scope|target|token)|unauthorized_client|unsupported_(grant|response)_type|access_denied|` +
-	`server_error|temporarily_unavailable|(interaction|login|consent|account_selection)_required))?(, a redirect, which is never followed: check the token URL)?$|` +
-	`^(HTTP 200, but the answer broke off: )?(read|write) tcp 127\.0\.0\.1:\d+: [a-z ]+$|^the exchange failed$|^the server closed the connection$`)
+var ownWords = func() *regexp.Regexp {
+	const code = `(an unregistered error code|error (invalid_(request|client|grant|scope|target|token)|unauthorized_client|unsupported_(grant|response)_type|access_denied|` +
+		`server_error|temporarily_unavailable|slow_down|insufficient_scope|(interaction|login|consent|account_selection)_required|` +
+		`scope_invalid|authorization_type_invalid|request_(unauthorized|forbidden)))`
+	const exchange = `(the exchange failed|(read|write) tcp 127\.0\.0\.1:\d+: [a-z ]+)`
+	const bad = `, but (the answer is not one JSON object|the answer has a member twice|the answer has an error member(: ` + code + `)?|the answer has no access_token string|` +
+		`the access_token has characters that no header may carry|the answer is larger than 1 MiB|the answer broke off: ` + exchange + `)`
+	const failed = `(, ` + code + `)?(, a redirect, which is never followed: check the token URL|` +
+		`, with a web page: a firewall, a proxy or a portal on the way answers in place of the login server)?`
+	return regexp.MustCompile(`^(HTTP 20[01]` + bad + `|HTTP \d{1,3}` + failed + `|` + exchange + `)$`)
+}()
 
 // sayer serves on a free port, and answers each request with the bytes that say
 // was last called with.
@@ -149,7 +173,7 @@ func readAnswer(t *testing.T, raw []byte) (access string, bounds []float64) {
 	for err == nil && res.StatusCode < 200 {
 		res, err = http.ReadResponse(in, nil)
 	}
-	if err != nil || res.StatusCode != http.StatusOK {
+	if err != nil || res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
 		t.Fatalf("got a token of the answer %+v, %v", res, err)
 	}
 	body, err := io.ReadAll(res.Body)
@@ -163,7 +187,7 @@ func readAnswer(t *testing.T, raw []byte) (access string, bounds []float64) {
 		}
 		t.Fatalf("got a token of %q: %v", body, err)
 	}
-	if members["error"] != nil {
+	if e := members["error"]; e != nil && e != "" {
 		t.Fatalf("got a token of %q, which has an error", body)
 	}
 	access, _ = members["access_token"].(string)
@@ -215,7 +239,7 @@ func FuzzCredentialFile(f *testing.F) {
 			m.Close()
 			got := passwords(s)
 			if err != nil {
-				if e := m.lastEvent(); len(got) != 0 || !e.Waiting || !strings.Contains(e.Cause, "file") {
+				if e := m.lastEvent(); len(got) != 0 || !e.Waiting || !strings.Contains(e.Cause.String(), "file") {
 					t.Errorf("got %q, %v, %+v; want nothing sent and the reason", got, err, e)
 				}
 				return

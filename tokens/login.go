@@ -1,10 +1,12 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,20 +26,36 @@ type Login struct {
 	Host         string            // Host header; "": the host of URL
 	Grant        string            // "password" or "client_credentials"
 	ClientID     string            // "": not sent
-	ClientAuth   string            // "body" (form fields) or "basic", RFC 6749 2.3.1; "": body
+	ClientAuth   string            // "body" (form fields) or "basic", RFC 6749 2.3.1, or "basic-plain", see below; "": body
 	ClientSecret Source            // zero: not sent
 	Username     Source            // for "password"
 	Password     Source            // for "password"
+	Assertion    Source            // client_assertion (RFC 7523 2.2), in place of a secret; zero: not sent
 	Params       Source            // further form fields, "a=b&c=d"; one that bearerd sends itself is dropped
 	Scope        string            // "": not sent
 	Transport    http.RoundTripper // nil: NewTransport of the zero options
 	Timeout      time.Duration     // of one login, from connecting to the last byte; 0: 10 s
+
+	// With "basic-plain" id and secret go into the header as they are, for
+	// servers that do not undo the form-encoding that RFC 6749 2.3.1 asks for. The
+	// id must not have a colon then, which would be taken for its end (RFC 7617 2).
+
+	// Explain says why Transport failed by err, in an error whose text is safe
+	// to log; it becomes Cause.Err. The text of err is not: net/http quotes
+	// malformed answers, and the URL of a proxy with the password in it. nil:
+	// "the exchange failed".
+	Explain func(err error) error
+}
+
+// sources are where the secrets of l come from.
+func (l *Login) sources() sources {
+	return sources{l.ClientSecret, l.Username, l.Password, l.Assertion, l.Params}
 }
 
 // TransportOptions are the options of [NewTransport].
 type TransportOptions struct {
 	RootCAs      *x509.CertPool    // nil: the system's
-	Certificates []tls.Certificate // to show to the server; nil: none
+	Certificates []tls.Certificate // to show to the server, also where it asks for them later (TLS 1.2 renegotiation, once); nil: none
 	DialTimeout  time.Duration     // of connecting and of the TLS handshake, each; 0: 5 s
 }
 
@@ -51,12 +69,15 @@ func NewTransport(o TransportOptions) *http.Transport {
 	// by the next login, minutes later, and HTTP/2 may send a request again.
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
+	renegotiate := tls.RenegotiateNever
+	if len(o.Certificates) > 0 {
+		renegotiate = tls.RenegotiateOnceAsClient // IIS asks for a certificate when it has seen the path
+	}
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		OnProxyConnectResponse: ProxyConnected,
 		DialContext:            (&net.Dialer{Timeout: o.DialTimeout}).DialContext,
 		TLSHandshakeTimeout:    o.DialTimeout,
-		TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, Certificates: o.Certificates, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, Certificates: o.Certificates, MinVersion: tls.VersionTLS12, Renegotiation: renegotiate},
 		Protocols:              &http1,
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
@@ -66,12 +87,11 @@ func NewTransport(o TransportOptions) *http.Transport {
 
 // An outcome is how one login ended.
 type outcome struct {
-	result  Result
-	status  int    // 0: no answer
-	cause   string // fixed phrases; "" with OK
-	waiting bool   // no login was made, a credential file is awaited
+	Failure     // zero: it brought a token
+	status  int // 0: no answer
 
-	bearer    string // with OK, and the next two
+	bearer    string // of the token, and the next three
+	scope     string
 	lifetime  time.Duration
 	rule      Rule
 	requested time.Time     // when the request was sent, by the wall clock
@@ -83,25 +103,55 @@ type outcome struct {
 	retryAfter time.Duration // -1: the server did not ask
 }
 
-// failed returns a transient failure for which there was no answer.
-func failed(cause string) outcome {
-	return outcome{result: Transient, cause: cause, retryAfter: -1}
+// newToken makes of o the token of that generation. came is when it came.
+func (o outcome) newToken(generation uint64, came time.Time) *Token {
+	i := Issued{Bearer: func() string { return o.bearer }, Scope: o.scope, Rule: o.rule, Lifetime: o.lifetime}
+	return i.token(generation, o.requested, o.sent, came)
+}
+
+// unanswered is the outcome of a login for which there was no answer.
+func unanswered(cause Cause) outcome {
+	return outcome{Failure: Failure{Kind: Transient, Cause: cause}, retryAfter: -1}
 }
 
 // post makes one login with c. ctx bounds all of it. fallback is the lifetime
 // of a token of which the server says nothing.
-func (l *Login) post(ctx context.Context, c credentials, clock Clock, fallback time.Duration) outcome {
+// over, unless nil, says that the login may not go out any more.
+func (l *Login) post(ctx context.Context, c credentials, clock Clock, fallback time.Duration, over func() bool) outcome {
 	req, err := l.request(ctx, c)
 	if err != nil {
-		return failed(err.Error())
+		return unanswered(Cause{Kind: CauseUnsendable, Problem: err.Error()})
+	}
+	if over != nil {
+		req.GetBody, req.Body = nil, &boundBody{req.Body, over}
 	}
 	wall, sent := clock()
-	o := l.exchange(req, clock, fallback)
+	o := l.send(req, clock, fallback)
+	if o.Kind == Rejected && l.ClientAuth == "basic" {
+		o.Cause.Recoded = changes(l.ClientID) || changes(c.clientSecret.Reveal())
+	}
 	o.requested, o.sent = wall.Round(0), sent
 	_, arrived := clock()
 	o.took = arrived - sent
 	return o
 }
+
+// boundBody is the body of a login that may not go out when its turn is over. A
+// machine that slept while it connected wakes up right before the form is written.
+type boundBody struct {
+	io.ReadCloser
+	over func() bool
+}
+
+func (b *boundBody) Read(p []byte) (int, error) {
+	if b.over() {
+		return 0, errTurnOver
+	}
+	return b.ReadCloser.Read(p)
+}
+
+// changes reports whether form-encoding makes another text of s.
+func changes(s string) bool { return url.QueryEscape(s) != s }
 
 // request returns the request of one login. Its errors are fixed phrases.
 func (l *Login) request(ctx context.Context, c credentials) (*http.Request, error) {
@@ -117,11 +167,22 @@ func (l *Login) request(ctx context.Context, c credentials) (*http.Request, erro
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "bearerd")
-	if l.ClientAuth == "basic" {
+	switch id, secret := l.ClientID, c.clientSecret.Reveal(); {
+	case !l.inHeader(c):
+	case l.ClientAuth == "basic":
 		// Form-encoded first, so that a colon in the id is not taken for the end of it.
-		req.SetBasicAuth(url.QueryEscape(l.ClientID), url.QueryEscape(c.clientSecret.Reveal()))
+		req.SetBasicAuth(url.QueryEscape(id), url.QueryEscape(secret))
+	default:
+		req.SetBasicAuth(id, secret)
 	}
 	return req, nil
+}
+
+// inHeader reports whether client_id and client_secret go into a header. Without
+// a secret there is nothing to put there: one request authenticates its client in
+// one way (RFC 6749 2.3).
+func (l *Login) inHeader(c credentials) bool {
+	return (l.ClientAuth == "basic" || l.ClientAuth == "basic-plain") && (c.clientSecret != "" || l.ClientSecret.IsZero() && l.Assertion.IsZero())
 }
 
 // form returns the fields of one login.
@@ -140,10 +201,14 @@ func (l *Login) form(c credentials) (url.Values, error) {
 			form.Set(name, value)
 		}
 	}
-	inBody := l.ClientAuth != "basic"
+	inBody := !l.inHeader(c)
 	set("grant_type", l.Grant, true)
 	set("client_id", l.ClientID, inBody)
 	set("client_secret", c.clientSecret.Reveal(), inBody)
+	set(assertionField, c.assertion.Reveal(), true)
+	if form.Get(assertionField) != "" && form.Get("client_assertion_type") == "" {
+		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+	}
 	set("scope", l.Scope, true)
 	if l.Grant == "password" {
 		set("username", c.username.Reveal(), true)
@@ -152,22 +217,18 @@ func (l *Login) form(c credentials) (url.Values, error) {
 	return form, nil
 }
 
-// exchange sends the request and judges the answer.
-func (l *Login) exchange(req *http.Request, clock Clock, fallback time.Duration) outcome {
+// send sends the request and judges the answer.
+func (l *Login) send(req *http.Request, clock Clock, fallback time.Duration) outcome {
 	// RoundTrip and not a Client: it follows no redirect. A 307 would send the
 	// password elsewhere.
 	res, err := l.Transport.RoundTrip(req)
 	if err != nil {
-		return failed(l.describe(req.Context(), err))
+		return unanswered(l.unfinished(req.Context(), err))
 	}
 	now, _ := clock() // Date is of the head, and the body may be long in coming
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	_ = res.Body.Close()
-	if err != nil {
-		body = nil // the status still counts; a part of the body does not
-	}
-
-	o := outcome{result: Transient, status: res.StatusCode}
+	o := outcome{status: res.StatusCode}
 	date, dateErr := http.ParseTime(res.Header.Get("Date"))
 	if dateErr == nil {
 		// Date has no fraction, so the difference has none to trust.
@@ -177,34 +238,67 @@ func (l *Login) exchange(req *http.Request, clock Clock, fallback time.Duration)
 		date = time.Time{}
 	}
 	o.retryAfter = parseRetryAfter(res.Header.Get("Retry-After"), now)
-
-	o.cause = "HTTP " + strconv.Itoa(res.StatusCode)
-	code, isOAuth := oauthError(body)
-	if isOAuth && res.StatusCode != http.StatusOK {
-		o.cause += ", " + code
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
+		o.Kind, o.Cause = verdict(res.StatusCode, res.Header, body, err == nil, o.retryAfter)
+		return o
 	}
-	switch status := res.StatusCode; {
-	case status == http.StatusOK && err != nil:
-		o.cause += ", but the answer broke off: " + l.describe(req.Context(), err)
-	case status == http.StatusOK && len(body) > maxAnswer:
-		o.cause += ", but the answer is larger than 1 MiB"
-	case status == http.StatusOK:
-		a, err := parseAnswer(body)
-		if err != nil {
-			o.cause += ", but " + err.Error()
-			break
-		}
-		o.result, o.cause, o.bearer = OK, "", a.bearer
-		o.lifetime, o.rule = a.lifetime(date, fallback)
-	case status == http.StatusUnauthorized,
-		status == http.StatusBadRequest && isOAuth,
-		status == http.StatusForbidden && isJSON(body): // HTML is a firewall's
-		o.result = Rejected
-	case status == http.StatusTooManyRequests,
-		status == http.StatusServiceUnavailable && o.retryAfter >= 0:
-		o.result = Throttled
-	case status >= 300 && status < 400:
-		o.cause += ", a redirect, which is never followed: check the token URL"
+	var granted tokenResponse
+	switch {
+	case err != nil:
+		o.Cause = Cause{Kind: CauseBrokeOff, Err: l.unfinished(req.Context(), err).Err}
+	case len(body) > maxAnswer:
+		o.Cause.Kind = CauseTooLarge
+	default:
+		granted, o.Cause = parseTokenResponse(res.StatusCode, body)
 	}
+	if o.Cause.Kind != "" {
+		o.Kind, o.Cause.Status = Transient, res.StatusCode
+		return o
+	}
+	o.bearer, o.scope = granted.bearer, granted.scope
+	o.lifetime, o.rule = granted.lifetime(date, fallback)
 	return o
+}
+
+// parseRetryAfter reads a Retry-After header (RFC 9110 10.2.3): seconds, or a
+// date, which is taken relative to now. It is -1 when there is none to be read.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	value = strings.TrimSpace(value)
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, err := strconv.ParseInt(value, 10, 32)
+		if err != nil { // only too many digits are left
+			return maxRetryAfter
+		}
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(date.Sub(now), 0)
+	}
+	return -1
+}
+
+// slow is the error of a login that took longer than its Timeout.
+type slow time.Duration
+
+func (s slow) Error() string { return fmt.Sprintf("no answer within %v", time.Duration(s)) }
+
+var (
+	errCancelled   = errors.New("the login was cancelled")
+	errUnexplained = errors.New("the exchange failed")
+)
+
+// unfinished is the cause for an exchange that failed by err. ctx is that of the
+// login.
+func (l *Login) unfinished(ctx context.Context, err error) Cause {
+	// Not err: a dial that took DialTimeout claims to be a DeadlineExceeded too.
+	switch ctx.Err() {
+	case context.DeadlineExceeded:
+		return Cause{Kind: CauseTimeout, Err: slow(l.Timeout)}
+	case context.Canceled:
+		return Cause{Kind: CauseCancelled, Err: errCancelled}
+	}
+	if l.Explain == nil {
+		return Cause{Kind: CauseNoAnswer, Err: errUnexplained}
+	}
+	return Cause{Kind: CauseNoAnswer, Err: cmp.Or(l.Explain(err), errUnexplained)}
 }

@@ -98,6 +98,14 @@ func TestLoginForm(t *testing.T) {
 			basic: "a%3Ab+c:s%3A%25%2B%2F%C3%BC",
 		},
 		{
+			name: "basic-plain",
+			login: tokens.Login{
+				Grant: "client_credentials", ClientID: "a b", ClientSecret: value("s:%+/ü"), ClientAuth: "basic-plain",
+			},
+			form:  "grant_type=client_credentials",
+			basic: "a b:s:%+/ü",
+		},
+		{
 			name: "scope and params",
 			login: tokens.Login{
 				Grant: "client_credentials", ClientID: "id", Scope: "a b", Params: value("audience=https%3A%2F%2Fapi.test&resource=x&resource=y"),
@@ -161,10 +169,35 @@ func TestLoginForm(t *testing.T) {
 	}
 }
 
+// Whoever is refused hears of the form-encoding only where it changed something.
+func TestRecodedCredentials(t *testing.T) {
+	for _, test := range []struct {
+		auth, id, secret string
+		want             bool
+	}{
+		{"basic", "id", "abc-_.XYZ0", false},
+		{"basic", "id", "a+b", true},
+		{"basic", "my id", "abc", true},
+		{"basic", "id", "", false},
+		{"basic-plain", "my id", "a+b", false},
+		{"body", "my id", "a+b", false},
+		{"", "my id", "a+b", false},
+	} {
+		s := newServer(t, rejected)
+		s.latency = 0
+		m := newManager(t, s, func(o *tokens.Options) {
+			o.Login.ClientAuth, o.Login.ClientID, o.Login.ClientSecret.Value = test.auth, test.id, tokens.Secret(test.secret)
+		})
+		if e := m.unavailable(tokens.Rejected); e.Cause.Recoded != test.want {
+			t.Errorf("%+v: got %#v", test, e.Cause)
+		}
+	}
+}
+
 func TestParamsThatAreNoFormSendNothing(t *testing.T) {
 	server := newRecorder(t)
 	e := logInAt(t, server.URL, func(l *tokens.Login) { l.Params.Value = "a=%zz" + passwordText })
-	if e.Result != tokens.Transient || e.Cause != "the further form fields are not of the form a=b&c=d" || server.request != nil {
+	if e.Result() != tokens.Transient || e.Cause.String() != "the further form fields are not of the form a=b&c=d" || server.request != nil {
 		t.Errorf("got %+v", e)
 	}
 }
@@ -181,7 +214,7 @@ func TestThreatTokenEndpointRedirects(t *testing.T) {
 		}))
 		defer server.Close()
 		e := logInAt(t, server.URL)
-		if e.Result != tokens.Transient || e.Status != status || !strings.Contains(e.Cause, "redirect") {
+		if e.Result() != tokens.Transient || e.Status != status || !strings.Contains(e.Cause.String(), "redirect") {
 			t.Errorf("%d: got %+v, want transient", status, e)
 		}
 		if first.Load() != 1 || second.Load() != 0 {
@@ -217,7 +250,7 @@ func TestAnswerIsReadUpTo1MiB(t *testing.T) {
 			_, _ = io.WriteString(w, answer+strings.Repeat(" ", size-len(answer)))
 		}))
 		defer server.Close()
-		if e := logInAt(t, server.URL); e.Result != want || want != tokens.OK && e.Cause != "HTTP 200, but the answer is larger than 1 MiB" {
+		if e := logInAt(t, server.URL); e.Result() != want || want != tokens.OK && e.Cause.String() != "HTTP 200, but the answer is larger than 1 MiB" {
 			t.Errorf("%d bytes: got %+v, want %s", size, e, want)
 		}
 	}
@@ -237,7 +270,7 @@ func TestFaultLoginStalls(t *testing.T) {
 			}))
 			defer server.Close()
 			e := logInAt(t, server.URL, func(l *tokens.Login) { l.Timeout = 50 * time.Millisecond })
-			if e.Result != tokens.Transient || !strings.HasSuffix(e.Cause, "no answer within 50ms") {
+			if e.Result() != tokens.Transient || !strings.HasSuffix(e.Cause.String(), "no answer within 50ms") {
 				t.Errorf("got %+v, want transient, no answer within 50ms", e)
 			}
 			if e.Duration < 25*time.Millisecond || e.Duration > 5*time.Second {

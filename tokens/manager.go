@@ -13,11 +13,6 @@ import (
 	"time"
 )
 
-// Clock tells the time: wall is the wall clock, elapsed the monotonic time since
-// any fixed start. They are apart because they may go apart: a laptop sleeps, or
-// somebody sets the clock. It is called from many goroutines.
-type Clock func() (wall time.Time, elapsed time.Duration)
-
 // Options are the options of [New]. Login must be filled in; the zero value of
 // each other field works.
 type Options struct {
@@ -26,6 +21,7 @@ type Options struct {
 	Wait            time.Duration // how long a call waits for a login; 0: 15 s
 	KeepWarm        bool          // refresh ahead even when nobody used the token
 	Clock           Clock         // nil: time.Now, called once each time
+	Store           Store         // what others of the account, or this one's successor, shall know; nil: nothing
 
 	// Observe is called after each login attempt, one call at a time and in
 	// order; nil: nobody is told. Those who waited for the login do not wait for
@@ -36,63 +32,43 @@ type Options struct {
 
 // A Manager holds the token of one account. Its methods may be called from any
 // goroutine. Make one with [New].
+//
+// Who finds a good token takes no lock. Everything else goes by mu, which is held
+// for memory alone, never while a file is read, the server is asked or somebody
+// is told. What mu guards has methods of its own that know nothing of it: a
+// method of Manager either takes mu, or its comment says that the caller holds it.
 type Manager struct {
 	login    *Login // see Format
 	fallback time.Duration
 	patience time.Duration
-	keepWarm bool
 	clock    Clock
 	observe  func(Event)
+	store    Store
 
 	current atomic.Pointer[Token] // the last token, good or over; nil before the first
+	before  atomic.Pointer[Token] // the one before it, likewise; stored first
 
 	ctx    context.Context // of the loop and the logins; ends with Close
 	cancel context.CancelFunc
 	wake   chan struct{} // tells the loop to look again; holds one
 	wg     sync.WaitGroup
 
-	mu           sync.Mutex // guards what follows
-	started      bool
-	closed       bool
-	flight       *flight       // the login under way; nil: none
-	observed     chan struct{} // closed when the last flight's Observe has returned
-	generation   uint64        // of the last token
-	last         Result        // of the last login
-	failure      *failure      // why the last login failed; nil when it did not, or none has ended
-	failingSince time.Time
-	nextAsked    time.Duration // when LogIn may start the next login, by the monotonic clock
-	asked        time.Duration // the time at which the logins that LogIn started would all be askEvery apart
-	wanted       bool          // LogIn was called before nextAsked; the login is made then
-	skew         time.Duration
-	skewKnown    bool
-
-	backoff backoff      // of the credentials in used
-	used    *credentials // sent last; nil: none yet
-	worked  *credentials // sent with the last login that succeeded; nil: none has
-	tried   *reading     // what the last login found in the sources
-	seen    *reading     // what the last poll found in them
-}
-
-// A flight is one login and those who wait for it. token and err are set before
-// done is closed.
-type flight struct {
-	done  chan struct{}
-	token *Token
-	err   error
-}
-
-// A failure says why the last login failed and when the next one is due. It is
-// not changed once it is set.
-type failure struct {
-	kind    Result
-	cause   string
-	waiting bool          // for a credential file: the poll starts the next login
-	stopped bool          // no next login
-	next    time.Duration // by the monotonic clock
+	mu         sync.Mutex // guards what follows
+	started    bool
+	closed     bool
+	flight     *flight       // the login under way; nil: none
+	observed   chan struct{} // closed when the last flight's Observe has returned
+	generation uint64        // of the last token
+	skew       time.Duration
+	skewKnown  bool
+	schedule   schedule
+	history    history
+	files      watch
+	shared     shared // with the others of the account
 }
 
 // New returns a Manager that has done nothing yet. Without [Manager.Start] it
-// logs in when [Manager.Token], Renew or LogIn ask for it, and neither refreshes
+// logs in when [Manager.Token], Renew or LogInAgain ask for it, and neither refreshes
 // ahead nor tries again by itself. [Manager.Close] it when done.
 func New(o Options) *Manager {
 	login := o.Login
@@ -104,13 +80,17 @@ func New(o Options) *Manager {
 		login:    &login,
 		fallback: orDefault(o.DefaultLifetime, time.Minute),
 		patience: orDefault(o.Wait, 15*time.Second),
-		keepWarm: o.KeepWarm,
+		schedule: schedule{keepWarm: o.KeepWarm},
 		clock:    o.Clock,
 		observe:  o.Observe,
+		store:    o.Store,
 		wake:     make(chan struct{}, 1),
 		observed: make(chan struct{}),
 	}
 	close(m.observed)
+	if m.store == nil {
+		m.store = alone{}
+	}
 	if m.clock == nil {
 		start := time.Now()
 		m.clock = func() (time.Time, time.Duration) {
@@ -139,8 +119,8 @@ func (m *Manager) Start() {
 	}
 	m.started = true
 	m.wg.Go(m.loop)
-	if m.flight == nil && m.last == "" {
-		m.start()
+	if m.flight == nil && m.generation == 0 && m.schedule.failure == nil {
+		m.begin(AtStart)
 	}
 }
 
@@ -179,10 +159,20 @@ func (m *Manager) Token(ctx context.Context) (*Token, error) {
 	}
 	f := m.flight
 	if f == nil {
-		f = m.start()
+		f = m.begin(ForRequest)
 	}
 	m.mu.Unlock()
 	return m.join(ctx, f)
+}
+
+// Before returns the token before that of generation if it is good still, else
+// nil. It is for a server that does not take the newer one yet. It does not block.
+func (m *Manager) Before(generation uint64) *Token {
+	t := m.before.Load()
+	if t == nil || t.Generation >= generation || t.over(m.clock()) {
+		return nil
+	}
+	return t
 }
 
 // Renew returns a token newer than the generation refused, for a caller whose
@@ -199,13 +189,14 @@ func (m *Manager) Renew(ctx context.Context, refused uint64, may func() bool) (t
 		return nil, false, err
 	}
 	m.mu.Lock()
+	m.shared.refused = max(m.shared.refused, refused)
 	if t := m.current.Load(); t != nil && t.Generation > refused {
 		if t := m.good(); t != nil {
 			m.mu.Unlock()
 			return t, false, nil
 		}
 	}
-	if m.closed || m.failure != nil {
+	if m.closed || m.schedule.failure != nil {
 		m.mu.Unlock()
 		return nil, false, ErrNotRenewed
 	}
@@ -215,50 +206,40 @@ func (m *Manager) Renew(ctx context.Context, refused uint64, may func() bool) (t
 			m.mu.Unlock()
 			return nil, false, ErrNotRenewed
 		}
-		f, started = m.start(), true
+		f, started = m.begin(AfterRefusal), true
 	}
 	m.mu.Unlock()
 	t, err = m.join(ctx, f)
 	return t, started, err
 }
 
-// LogIn starts a login, unless one is under way, because a person wants it: it
-// lifts a stop and ends a back-off. It does not wait.
+// LogInAgain starts a login, unless one is under way, because a person wants it:
+// it lifts a stop and ends a back-off. It does not wait.
 //
 // A script that calls it in a loop must not lock the account: such logins are at
 // least a second apart, and after five there is one a minute. Calls in between
 // ask for the next of these, which a Manager that was not started does not make.
-func (m *Manager) LogIn() {
+func (m *Manager) LogInAgain() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed || m.flight != nil {
 		return
 	}
-	if _, elapsed := m.clock(); elapsed < m.nextAsked {
-		m.wanted = true
+	if _, elapsed := m.clock(); m.schedule.operator.ask(elapsed) {
+		m.begin(Asked)
+	} else {
 		m.look()
-		return
 	}
-	m.logIn()
 }
 
-const (
-	askEvery = time.Minute // between logins that LogIn starts, in the long run
-	askBurst = 5           // of them at once
-)
-
-// logIn starts the login that a person wants. The caller holds mu.
-func (m *Manager) logIn() {
-	_, elapsed := m.clock()
-	m.asked = max(m.asked, elapsed) + askEvery
-	m.nextAsked = max(elapsed+minBackoff, m.asked-(askBurst-1)*askEvery)
-	if m.failure != nil {
-		lifted := *m.failure
-		lifted.next = elapsed
-		lifted.stopped = false
-		m.failure = &lifted
-	}
-	m.start()
+// CertificateChanged tells m that Login.Transport now shows another client
+// certificate. It earns one login where the last one was rejected, and the stop or
+// back-off stays as it was: it is another proof of the same client.
+func (m *Manager) CertificateChanged() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.schedule.earn(m.flight != nil)
+	m.look()
 }
 
 // Format prints nothing of what m holds, whatever the verb: fmt would print the
@@ -296,22 +277,14 @@ func (m *Manager) use(t *Token, wall time.Time, elapsed time.Duration) {
 
 // join waits for f.
 func (m *Manager) join(ctx context.Context, f *flight) (*Token, error) {
-	timer := time.NewTimer(m.patience)
-	defer timer.Stop()
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-timer.C:
-		return nil, ErrWait
-	}
-	if f.token != nil {
+	t, err := f.wait(ctx, m.patience)
+	if t != nil {
 		// It was good when it came. To look again could mean a login without end
 		// for a token that lives shorter than the way to here.
 		wall, elapsed := m.clock()
-		m.use(f.token, wall, elapsed)
+		m.use(t, wall, elapsed)
 	}
-	return f.token, f.err
+	return t, err
 }
 
 // refusal returns the error for a request that finds no good token, or nil when
@@ -320,24 +293,11 @@ func (m *Manager) refusal() error {
 	switch {
 	case m.closed:
 		return ErrClosed
-	case m.failure != nil:
-		return m.unavailable()
+	case m.schedule.failure != nil:
+		_, elapsed := m.clock()
+		return m.schedule.unavailable(elapsed)
 	}
 	return nil
-}
-
-// unavailable describes m.failure. The caller holds mu.
-func (m *Manager) unavailable() *Unavailable {
-	e := &Unavailable{Kind: m.failure.kind, Stopped: m.failure.stopped, Cause: m.failure.cause}
-	switch {
-	case e.Stopped:
-	case m.failure.waiting:
-		e.RetryAfter = 2 * pollEvery // two looks must agree
-	default:
-		_, elapsed := m.clock()
-		e.RetryAfter = max(m.failure.next-elapsed, minBackoff)
-	}
-	return e
 }
 
 // Status returns the state of m.
@@ -347,24 +307,260 @@ func (m *Manager) Status() Status {
 	wall, elapsed := m.clock()
 	wall = wall.Round(0)
 	s := Status{
-		LastResult:   m.last,
-		FailingSince: m.failingSince,
-		Rejections:   m.backoff.rejections,
 		Skew:         m.skew,
 		SkewKnown:    m.skewKnown,
 		LoggedInOnce: m.generation > 0,
 		LoggingIn:    m.flight != nil,
 	}
-	if t := m.current.Load(); t != nil {
+	t := m.current.Load()
+	if t != nil {
 		s.Generation, s.Good = t.Generation, !t.over(wall, elapsed)
 		s.Lifetime, s.Rule = t.Lifetime, t.Rule
 		s.Requested, s.Expiry, s.LastUsed = t.Requested, t.Expiry, t.used()
 	}
-	if f := m.failure; f != nil {
-		s.Cause, s.Waiting, s.Stopped = f.cause, f.waiting, f.stopped
+	if f := m.schedule.failure; f != nil {
+		s.Failure = *f
 	}
-	if wait, ok := m.next(wall, elapsed); ok && m.flight == nil {
+	// A login under way may be with others than the failure's.
+	s.Rejections, s.Worked = m.history.backoff.rejections, m.history.backoff.worked
+	if wait, ok := m.schedule.next(t, wall, elapsed); ok && m.flight == nil {
 		s.NextLogin = wall.Add(wait)
 	}
 	return s
+}
+
+// loop makes the logins that no request asks for: those of the schedule, and the
+// one after a change of a credential file.
+func (m *Manager) loop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var poll <-chan time.Time
+	if m.login.sources().watched() {
+		ticker := time.NewTicker(pollEvery)
+		defer ticker.Stop()
+		poll = ticker.C
+	}
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.wake:
+		case <-timer.C:
+		case <-poll:
+			m.poll()
+		}
+		if wait, ok := m.due(); ok {
+			timer.Reset(wait)
+		} else {
+			timer.Stop()
+		}
+	}
+}
+
+// look has the loop look again at what is due. It does not block.
+func (m *Manager) look() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// due starts the login that is due, or returns the time until one is. A clock
+// that crawls must not make the loop spin, hence the least of a millisecond.
+func (m *Manager) due() (wait time.Duration, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.flight != nil || m.closed {
+		return 0, false // the end of the flight wakes the loop
+	}
+	wall, elapsed := m.clock()
+	wait, ok = m.schedule.next(m.current.Load(), wall, elapsed)
+	if ok && wait <= 0 {
+		m.begin(m.schedule.why(elapsed))
+		return 0, false
+	}
+	return max(wait, time.Millisecond), ok
+}
+
+// poll looks at the credential files and stores, and starts the login that a change
+// of them is worth.
+func (m *Manager) poll() {
+	m.mu.Lock()
+	failing := m.schedule.failure != nil
+	m.mu.Unlock()
+	r := m.login.sources().look(failing)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	failure := m.schedule.failure
+	if m.flight != nil || m.closed {
+		failure = nil // a change is worth nothing now
+	}
+	_, elapsed := m.clock()
+	switch m.files.poll(r, &m.history, failure, elapsed >= m.schedule.retry) {
+	case worthLogin:
+		m.begin(ForCredentials)
+	case worthProof:
+		m.schedule.earn(false)
+	}
+}
+
+// begin begins a login. There must be none under way, and m must not be closed.
+// The caller holds mu.
+func (m *Manager) begin(why Reason) *flight {
+	_, elapsed := m.clock()
+	m.schedule.begin(why, elapsed)
+	m.shared.unfollow()
+	f := newFlight(why)
+	before, observed := m.observed, make(chan struct{})
+	m.flight, m.observed = f, observed
+	m.wg.Go(func() {
+		defer close(observed)
+		<-before
+		e, end := m.attempt(f)
+		close(f.done)
+		m.look()
+		end()
+		if e != nil && m.observe != nil {
+			m.observe(*e)
+		}
+	})
+	return f
+}
+
+// attempt makes one login with what the sources hold now, unless others have made
+// it. e is nil when there is nothing to tell: m was closed, say. end is to be
+// called when those who wait for f know of it.
+func (m *Manager) attempt(f *flight) (e *Event, end func()) {
+	none := func() {}
+	r := m.reading(f.why)
+	if r.problem != "" {
+		kind := CauseFile
+		switch {
+		case r.short:
+			kind = CauseDescriptor
+		case r.stored != nil:
+			kind = CauseStore
+		}
+		o := unanswered(Cause{Kind: kind, Problem: r.problem, Err: r.stored})
+		o.Waiting = true
+		return m.end(f, o), none
+	}
+	turn, e, o := m.turn(f)
+	if o != nil {
+		return m.end(f, *o), none
+	}
+	if turn == nil {
+		return e, none
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, m.login.Timeout)
+	defer cancel()
+	if turn.Over != nil {
+		defer watchTurn(turn, cancel)()
+	}
+	e = m.end(f, m.login.post(ctx, r.credentials, m.clock, m.fallback, turn.Over))
+	m.mu.Lock()
+	s := m.state()
+	m.mu.Unlock()
+	return e, func() { turn.End(s, e == nil) }
+}
+
+// reading reads the credentials that a login is made with, and notes them.
+func (m *Manager) reading(why Reason) reading {
+	ctx, cancel := context.WithTimeout(m.ctx, m.login.Timeout)
+	defer cancel()
+	m.mu.Lock()
+	tried := m.files.tried
+	m.mu.Unlock()
+	r, ok := settle(ctx, m.login.sources(), tried, why == AtStart || why == Asked)
+	if !ok {
+		r.problem = "waiting for the credential files, which keep changing"
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.files.tried = &r
+	if r.problem == "" {
+		m.history.use(r.credentials)
+		m.shared.use(m.login.account(r.credentials))
+	}
+	return r
+}
+
+// end notes how f ended. It returns nil when it ended only because m was closed,
+// which is not worth telling.
+func (m *Manager) end(f *flight, o outcome) *Event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.flight = nil
+	if o.Kind != "" && m.closed {
+		f.err = ErrClosed
+		return nil
+	}
+	came, elapsed := m.clock()
+	wall := came.Round(0)
+	var t *Token
+	if o.Kind == "" {
+		t = o.newToken(max(m.generation, m.shared.generation)+1, came)
+		if t.over(wall, elapsed) {
+			t, o.Failure = nil, Failure{Kind: Transient, Cause: Cause{Kind: CauseTokenOver, Status: o.status}}
+		}
+	}
+	if o.skewKnown {
+		m.skew, m.skewKnown = o.skew, true
+	}
+	e := Event{
+		Why: f.why, Token: t, Duration: o.took,
+		Status: o.status, Skew: o.skew, SkewKnown: o.skewKnown,
+	}
+	if t != nil {
+		m.shared.loggedIn(f.why, t, m.current.Load(), elapsed)
+		m.history.succeeded()
+		m.schedule.succeeded()
+		m.take(f, t)
+		e.Worked = true
+		e.NextLogin = wall.Add(t.untilRefresh(wall, elapsed))
+		return &e
+	}
+	e.Failure = m.fail(o, wall, elapsed)
+	f.err = m.schedule.unavailable(elapsed)
+	if wait, ok := m.schedule.next(m.current.Load(), wall, elapsed); ok {
+		e.NextLogin = wall.Add(wait)
+	}
+	m.follow()
+	return &e
+}
+
+// take puts t into use, which f brought. The caller holds mu.
+func (m *Manager) take(f *flight, t *Token) {
+	m.generation = t.Generation
+	m.before.Store(m.current.Load())
+	m.current.Store(t)
+	if f != nil {
+		f.token = t
+	}
+}
+
+// fail notes a login that failed, and says all that is known of it. The caller
+// holds mu.
+func (m *Manager) fail(o outcome, wall time.Time, elapsed time.Duration) Failure {
+	f, retry := o.Failure, elapsed
+	f.FailingSince = wall
+	if last := m.schedule.failure; last != nil {
+		f.FailingSince = last.FailingSince
+		if f.Waiting {
+			// Nothing was sent: a file that comes back unchanged is not to end the
+			// back-off early.
+			retry = m.schedule.retry
+		}
+	}
+	if !f.Waiting {
+		var wait time.Duration
+		wait, f.Stopped = m.history.backoff.failed(f, o.retryAfter)
+		retry += wait
+		if f.Kind != Transient {
+			m.shared.refusedLogin(wait)
+		}
+	}
+	f.Rejections, f.Worked = m.history.backoff.rejections, m.history.backoff.worked
+	m.schedule.failed(f, retry)
+	return f
 }

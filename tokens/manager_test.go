@@ -82,7 +82,7 @@ func TestFirstLoginIsTheFlightOfTheFirstRequest(t *testing.T) {
 				synctest.Wait()
 				m.Start()
 				m.Start()
-				m.LogIn() // joins as well
+				m.LogInAgain() // joins as well
 				<-done
 				wait(time.Minute)
 				s.expectLogins(1)
@@ -239,19 +239,24 @@ func TestRenewThousandAtOnceIsOneLogin(t *testing.T) {
 	})
 }
 
-func TestRenewTakesANewerTokenThatIsThere(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newServer(t, nil)
-		m := newManager(t, s)
-		m.good(1)
-		m.LogIn()
-		wait(time.Second)
-		token, started, err := m.Renew(t.Context(), 1, func() bool { t.Error("may was asked"); return true })
-		if err != nil || started || token.Generation != 2 {
-			t.Errorf("got %v, %t, %v; want generation 2, not started", token, started, err)
-		}
-		s.expectLogins(2)
-	})
+// A newer token that is there is taken, and a login under way is joined.
+func TestRenewStartsNoSecondLogin(t *testing.T) {
+	for name, later := range map[string]time.Duration{"a newer token is there": time.Second, "a login is under way": 0} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newServer(t, nil)
+				m := newManager(t, s)
+				m.good(1)
+				m.LogInAgain()
+				time.Sleep(later)
+				token, started, err := m.Renew(t.Context(), 1, func() bool { t.Error("may was asked"); return true })
+				if err != nil || started || token.Generation != 2 {
+					t.Errorf("got %v, %t, %v; want generation 2, not started", token, started, err)
+				}
+				s.expectLogins(2)
+			})
+		})
+	}
 }
 
 func TestRenewNotAllowed(t *testing.T) {
@@ -265,20 +270,6 @@ func TestRenewNotAllowed(t *testing.T) {
 		}
 		wait(time.Second)
 		s.expectLogins(1)
-	})
-}
-
-func TestRenewJoinsTheLoginUnderWay(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newServer(t, nil)
-		m := newManager(t, s)
-		m.good(1)
-		m.LogIn()
-		token, started, err := m.Renew(t.Context(), 1, func() bool { t.Error("may was asked"); return true })
-		if err != nil || started || token.Generation != 2 {
-			t.Errorf("got %v, %t, %v; want generation 2, not started", token, started, err)
-		}
-		s.expectLogins(2)
 	})
 }
 
@@ -357,7 +348,7 @@ func TestCloseEndsTheLoginAndTheWaiting(t *testing.T) {
 		if _, _, err := m.Renew(t.Context(), 0, nil); err != tokens.ErrNotRenewed {
 			t.Errorf("Renew: got %v, want ErrNotRenewed", err)
 		}
-		m.LogIn()
+		m.LogInAgain()
 		m.Start()
 		m.Close()
 		wait(time.Hour)
@@ -379,8 +370,56 @@ func TestWithoutStartOneLogin(t *testing.T) {
 		wait(24 * time.Hour)
 		s.expectLogins(1)
 		m.Close()
-		if e := m.lastEvent(); e.Result != tokens.Rejected || e.Status != 401 {
+		if e := m.lastEvent(); e.Result() != tokens.Rejected || e.Status != 401 {
 			t.Errorf("got %+v, want rejected, 401", e)
 		}
+	})
+}
+
+// The token before is there for a server that does not take the new one yet, as
+// long as it is good.
+func TestBefore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newServer(t, func(n int) reply {
+			if n == 3 {
+				return reply{lifetime: "10"}
+			}
+			return reply{}
+		})
+		clock := newClock()
+		m := newManager(t, s, func(o *tokens.Options) { o.Clock = clock.now })
+		expect := func(what string, generation, want uint64) {
+			t.Helper()
+			var got uint64
+			if before := m.Before(generation); before != nil {
+				got = before.Generation
+			}
+			if got != want {
+				t.Errorf("%s: got generation %d before %d, want %d (0: none)", what, got, generation, want)
+			}
+		}
+		expect("with no token", 1, 0)
+		first := m.good(1)
+		expect("with one", 1, 0)
+		if age := time.Since(first.Came); age != 0 {
+			t.Errorf("age: got %v, want 0: it counts from the answer, not from the request", age)
+		}
+		if after := first.RefreshAfter(); after < 210*time.Second || after > 255*time.Second {
+			t.Errorf("refreshed ahead after %v, want 70 to 85 %% of 300 s", after)
+		}
+		if _, _, err := m.Renew(t.Context(), 1, nil); err != nil {
+			t.Fatal(err)
+		}
+		expect("with two", 2, 1)
+		expect("for who has the first still", 1, 0)
+		clock.sleep(5 * time.Minute) // of the wall clock alone
+		expect("when it is over", 2, 0)
+		m.good(3) // for 10 s
+		expect("with three, the second over", 3, 0)
+		m.LogInAgain()
+		wait(time.Second)
+		expect("with four", 4, 3)
+		time.Sleep(9 * time.Second)
+		expect("with four, the third over", 4, 0)
 	})
 }

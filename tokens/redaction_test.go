@@ -72,7 +72,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	if secret.Reveal() != passwordText {
 		t.Errorf("Reveal: got %q", secret.Reveal())
 	}
-	if got, err := json.Marshal(source); err != nil || string(got) != `{"Value":"[redacted]","File":""}` {
+	if got, err := json.Marshal(source); err != nil || string(got) != `{"Value":"[redacted]","File":"","Stored":null}` {
 		t.Errorf("got %s, %v", got, err)
 	}
 	if source.IsZero() || !(tokens.Source{}).IsZero() || (tokens.Source{File: "x"}).IsZero() {

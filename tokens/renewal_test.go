@@ -84,10 +84,10 @@ func TestFaultLoginDownTokenGood(t *testing.T) {
 		}
 		m.good(2)
 		s.expectLogins(5)
-		if e := m.lastEvent(); e.Result != tokens.OK || !e.FailingSince.IsZero() {
+		if e := m.lastEvent(); e.Result() != tokens.OK || !e.FailingSince.IsZero() {
 			t.Errorf("got %+v, want ok", e)
 		}
-		if got := m.Status(); !got.FailingSince.IsZero() || got.Cause != "" || got.LastResult != tokens.OK {
+		if got := m.Status(); !got.FailingSince.IsZero() || got.Cause != (tokens.Cause{}) || got.LastResult() != tokens.OK {
 			t.Errorf("got %+v, want no failure", got)
 		}
 	})
@@ -359,7 +359,7 @@ func TestHammer(t *testing.T) {
 	m.Close()
 	var generation uint64
 	for _, e := range m.seen() {
-		if e.Result == tokens.OK {
+		if e.Result() == tokens.OK {
 			generation++
 			if e.Token.Generation != generation {
 				t.Errorf("got generation %d, want %d", e.Token.Generation, generation)

@@ -1,71 +1,43 @@
 package tokens
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
 	"time"
 )
 
-// Result says how a login ended. All but OK are kinds of failure, and each has
-// a back-off of its own.
-type Result string
+// Reason says why a login was made.
+type Reason string
 
 const (
-	OK        Result = "ok"
-	Rejected  Result = "rejected"  // the credentials are held to be wrong
-	Throttled Result = "throttled" // the server asked to be left alone for a while
-	Transient Result = "transient" // anything else: network, TLS, time-out, a bad answer, a missing credential file
+	AtStart        Reason = "start"         // [Manager.Start]
+	ForRequest     Reason = "request"       // [Manager.Token] found no token that was good
+	RefreshAhead   Reason = "refresh_ahead" // the token came near its end
+	AfterRefusal   Reason = "refusal"       // [Manager.Renew]: the server refused the token
+	Retry          Reason = "retry"         // the login before failed
+	ForCredentials Reason = "credentials"   // a credential file changed, or can be used at last
+	Asked          Reason = "asked"         // [Manager.LogInAgain]
+	Adopted        Reason = "adopted"       // none was: others of the account made it, see Options.Store
 )
-
-var (
-	// ErrWait means that a login is under way and did not end within
-	// [Options.Wait]. It goes on.
-	ErrWait = errors.New("waited too long for a login")
-	// ErrNotRenewed means that [Manager.Renew] made no login and knows of no
-	// newer token.
-	ErrNotRenewed = errors.New("no login to renew the token is allowed now")
-	// ErrClosed means that the Manager has been closed.
-	ErrClosed = errors.New("the token manager is closed")
-)
-
-// Unavailable is the error of [Manager.Token] and [Manager.Renew] while the
-// last login failed and no token is good. Its text is safe to log.
-type Unavailable struct {
-	Kind       Result        // Rejected, Throttled or Transient
-	Stopped    bool          // no login is made until the credentials change or a person asks for one
-	RetryAfter time.Duration // to the next login, at least 1 s; 0 when stopped
-	Cause      string        // as Event.Cause
-}
-
-func (e *Unavailable) Error() string {
-	if e.Stopped {
-		return fmt.Sprintf("login %s: %s; stopped", e.Kind, e.Cause)
-	}
-	return fmt.Sprintf("login %s: %s; next in %v", e.Kind, e.Cause, e.RetryAfter.Round(time.Second))
-}
 
 // Event tells of one login attempt that ended, good or bad, or with Waiting set
 // of one that was not made. It holds no secret.
 type Event struct {
-	Result   Result
+	Failure  // with Kind "" it brought Token; Worked holds then too
+	Why      Reason
+	Token    *Token        // nil where it failed
 	Duration time.Duration // from the request to the end of the answer; 0 when none was sent
-	Token    *Token        // with OK only
 
 	Status    int           // HTTP status of the answer; 0 when there was none
-	Cause     string        // why it failed: our own words, safe to log; "" with OK
 	Skew      time.Duration // local time minus the server's Date header, in whole seconds
 	SkewKnown bool          // the answer had a Date header
 
-	// Waiting says that nothing was sent: a credential file, which Cause names,
-	// is empty or unreadable. The login is made when the file has content.
-	Waiting bool
-	// NextLogin is when the failed login is retried, or with OK when the
+	// NextLogin is when the failed login is retried, or after a good one when the
 	// refresh ahead is due if the token is used. Zero when stopped or waiting.
-	NextLogin    time.Time
-	Stopped      bool      // no login is made until the credentials change or a person asks for one
-	Rejections   int       // of these credentials since their last success
-	FailingSince time.Time // end of the first login that failed after the last success; zero with OK
+	NextLogin time.Time
 }
+
+// Result returns how the login ended.
+func (e Event) Result() Result { return cmp.Or(e.Kind, OK) }
 
 // Status is the state of a [Manager] at one moment. It holds no secret.
 type Status struct {
@@ -78,13 +50,9 @@ type Status struct {
 	LastUsed   time.Time // to the second; zero: never
 	Rule       Rule
 
-	// The last login that ended; all zero before the first. Fields as in Event.
-	LastResult   Result
-	Cause        string
-	Waiting      bool
-	Stopped      bool
-	Rejections   int
-	FailingSince time.Time
+	// Failure is the last login's; Rejections and Worked are of the credentials
+	// in use, whether it failed or not.
+	Failure
 
 	// Of the last answer that had a Date header, as in Event.
 	Skew      time.Duration
@@ -95,6 +63,14 @@ type Status struct {
 	NextLogin    time.Time // retry or refresh ahead; zero when none is planned, or when one is under way
 }
 
+// LastResult returns how the last login ended; "" before the first has.
+func (s Status) LastResult() Result {
+	if s.Kind == "" && s.LoggedInOnce {
+		return OK
+	}
+	return s.Kind
+}
+
 // Ready reports whether a request would find a token: one is good, or none is
 // and the last login succeeded, so that the next request will bring one.
-func (s Status) Ready() bool { return s.Good || s.LastResult == OK }
+func (s Status) Ready() bool { return s.Good || s.LastResult() == OK }

@@ -1,6 +1,10 @@
 package tokens_test
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,8 +26,8 @@ func TestObserveSlowHoldsUpNoWaiter(t *testing.T) {
 		if got := time.Since(begin); got != s.latency {
 			t.Errorf("waited %v, want %v", got, s.latency)
 		}
-		m.LogIn()
-		m.LogIn()
+		m.LogInAgain()
+		m.LogInAgain()
 		wait(10 * time.Second)
 		if got := s.times(); len(got) != 2 || got[1] < 3*time.Second {
 			t.Errorf("logins at %v, want the second after the first event", got)
@@ -55,13 +59,13 @@ func TestStatusAndEventOfAGoodLogin(t *testing.T) {
 		want := tokens.Status{
 			Generation: 1, Good: true, Lifetime: 300 * time.Second, Rule: tokens.RuleExpiresIn,
 			Requested: begin, Expiry: begin.Add(300 * time.Second),
-			LastResult: tokens.OK, Skew: 90 * time.Second, SkewKnown: true, LoggedInOnce: true,
+			Failure: tokens.Failure{Worked: true}, Skew: 90 * time.Second, SkewKnown: true, LoggedInOnce: true,
 		}
 		if got != want || !got.Ready() {
 			t.Errorf("got  %+v\nwant %+v, ready", got, want)
 		}
 		e := m.lastEvent()
-		if e.Result != tokens.OK || e.Duration != s.latency || e.Status != 200 || e.Cause != "" ||
+		if e.Result() != tokens.OK || e.Duration != s.latency || e.Status != 200 || e.Cause != (tokens.Cause{}) ||
 			e.Skew != 90*time.Second || !e.SkewKnown || e.Token.Generation != 1 || e.NextLogin.IsZero() {
 			t.Errorf("got %+v", e)
 		}
@@ -73,6 +77,55 @@ func TestStatusAndEventOfAGoodLogin(t *testing.T) {
 		wait(10 * time.Minute) // refreshed once, then idle
 		if got := m.Status(); got.Good || !got.Ready() || got.Generation != 2 || !got.NextLogin.IsZero() {
 			t.Errorf("idle after expiry: got %+v, want ready for the next request", got)
+		}
+	})
+}
+
+// Each login says what it was made for.
+func TestEventSaysWhy(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "password")
+		write := func(password string) {
+			if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("first")
+		s := newServer(t, func(n int) reply {
+			switch n {
+			case 5:
+				return reply{err: errors.New("down")}
+			case 7:
+				return reply{status: 401, body: `{"error":"invalid_grant"}`}
+			}
+			return reply{}
+		})
+		m := newManager(t, s, func(o *tokens.Options) { o.Login.Password = tokens.Source{File: file} })
+		m.Start()
+		m.good(1)
+		wait(280 * time.Second) // refreshed ahead
+		wait(10 * time.Minute)  // over, unused
+		m.good(3)
+		if _, _, err := m.Renew(t.Context(), 3, nil); err != nil {
+			t.Fatal(err)
+		}
+		m.LogInAgain() // fails
+		wait(3 * time.Second)
+		wait(time.Minute)
+		m.LogInAgain() // is refused
+		wait(time.Second)
+		write("second")
+		wait(10 * time.Second)
+		want := []tokens.Reason{
+			tokens.AtStart, tokens.RefreshAhead, tokens.ForRequest, tokens.AfterRefusal,
+			tokens.Asked, tokens.Retry, tokens.Asked, tokens.ForCredentials,
+		}
+		var got []tokens.Reason
+		for _, e := range m.seen() {
+			got = append(got, e.Why)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }

@@ -2,19 +2,15 @@ package tokens
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 )
 
-// Rule names how a token's lifetime was found.
-type Rule string
-
-const (
-	RuleExpiresIn Rule = "expires_in" // the answer's expires_in, RFC 6749 5.1
-	RuleExpIat    Rule = "exp-iat"    // the JWT's exp minus its iat, RFC 7519 4.1
-	RuleExpDate   Rule = "exp-date"   // the JWT's exp minus the answer's Date header
-	RuleDefault   Rule = "default"    // the server said nothing: Options.DefaultLifetime
-)
+// Clock tells the time: wall is the wall clock, elapsed the monotonic time since
+// any fixed start. They are apart because they may go apart: a laptop sleeps, or
+// somebody sets the clock. It is called from many goroutines.
+type Clock func() (wall time.Time, elapsed time.Duration)
 
 // Token is what one login brought. It is shared by all that use it: read it,
 // never write its fields. Nothing that prints, marshals or walks a Token comes
@@ -25,6 +21,11 @@ type Token struct {
 	Rule       Rule          // how Lifetime was found
 	Requested  time.Time     // wall clock when the login request was sent
 	Expiry     time.Time     // wall clock when the token is over, if no clock is set until then
+	Came       time.Time     // wall clock when it came; with the default Clock time.Since goes by the monotonic one
+
+	// Scope is the answer's scope member (RFC 6749 5.1): free text of the login
+	// server, not for a log; "" when it said nothing, which means what was asked for.
+	Scope string
 
 	// A func and not a string: fmt prints unexported strings, and spew and
 	// its like follow pointers.
@@ -38,6 +39,27 @@ type Token struct {
 	// never. All cores read it on every call, so it is written only when the
 	// second has changed.
 	lastUsed atomic.Int64
+}
+
+// token makes of i the token of that generation. requested and sent are when the
+// request for it was sent, by both clocks, and came is when it came.
+func (i Issued) token(generation uint64, requested time.Time, sent time.Duration, came time.Time) *Token {
+	// Drawn for each token, so that a fleet does not log in at one moment.
+	refresh := time.Duration((0.70 + 0.15*rand.Float64()) * float64(i.Lifetime))
+	authorization := bearerPrefix + i.Bearer()
+	return &Token{
+		Generation:    generation,
+		Lifetime:      i.Lifetime,
+		Rule:          i.Rule,
+		Scope:         i.Scope,
+		Requested:     requested,
+		Expiry:        requested.Add(i.Lifetime),
+		Came:          came,
+		authorization: func() string { return authorization },
+		ends:          sent + i.Lifetime,
+		refresh:       requested.Add(refresh),
+		refreshAfter:  sent + refresh,
+	}
 }
 
 // Authorization returns the value of the Authorization header that carries the
@@ -62,6 +84,10 @@ func (t *Token) GoString() string { return t.String() }
 func (t *Token) over(wall time.Time, elapsed time.Duration) bool {
 	return elapsed >= t.ends || !wall.Before(t.Expiry)
 }
+
+// RefreshAfter returns how long after Requested the token is refreshed ahead,
+// where it is used.
+func (t *Token) RefreshAfter() time.Duration { return t.refresh.Sub(t.Requested) }
 
 // untilRefresh returns the time to the point of the refresh ahead, by the clock
 // that comes to it first. It is negative after that point.

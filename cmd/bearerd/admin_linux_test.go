@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
@@ -114,22 +115,23 @@ func (n *namespace) put(questions []question) []reply {
 // kubelet and Prometheus ask: these get their answer, and nobody there can
 // change anything or, by the pod's address, read /status.
 func TestAdminFromAnotherMachine(t *testing.T) {
+	t.Parallel()
 	n := newNamespace(t)
 	own := ownAddresses(t)
 	if n != nil {
 		own = n.ours
 	}
 	if len(own) == 0 || !own[0].Is4() {
-		lacking(t, "both a network namespace and an address besides loopback")
+		bearerdtest.Lacking(t, "both a network namespace and an address besides loopback")
 	}
-	w := newWorld(t, querysim.Options{}, nil)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	for _, bound := range []string{"0.0.0.0:0", "[::]:0"} {
 		t.Run(bound, func(t *testing.T) {
 			if bound == "[::]:0" && len(own) < 2 {
 				t.Skip("this machine has no IPv6")
 			}
-			p := w.start(t, append(w.env("vyopta"), "BEARERD_ADMIN_LISTEN="+bound, "BEARERD_ALLOW_QUIT=true")...)
-			_, port, err := net.SplitHostPort(strings.TrimPrefix(p.admin, "http://"))
+			p := w.Serve(t, "BEARERD_ADMIN_LISTEN="+bound, "BEARERD_ALLOW_QUIT=true")
+			_, port, err := net.SplitHostPort(strings.TrimPrefix(p.Admin, "http://"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,12 +142,12 @@ func TestAdminFromAnotherMachine(t *testing.T) {
 				loopback = append(loopback, "::1")
 				targets = append(targets, own[1].String())
 			}
-			p.admin = "http://" + at(loopback[len(loopback)-1])
-			eventually(t, soon, "ready", func() bool {
-				replies, err := put([]question{{"GET", p.admin + "/readyz", ""}})
+			p.Admin = "http://" + at(loopback[len(loopback)-1])
+			bearerdtest.Eventually(t, bearerdtest.Soon, "ready", func() bool {
+				replies, err := put([]question{{"GET", p.Admin + "/readyz", ""}})
 				return err == nil && replies[0].Status == 200
 			})
-			logins := w.sim.Stats().Logins
+			logins := w.Sim.Stats().Logins
 
 			var questions []question
 			var want []int
@@ -192,20 +194,20 @@ func TestAdminFromAnotherMachine(t *testing.T) {
 			}
 			expect("loopback by the pod's name", replies)
 
-			if got := w.sim.Stats().Logins; got != logins {
+			if got := w.Sim.Stats().Logins; got != logins {
 				t.Errorf("logins: got %d more, want none", got-logins)
 			}
-			if strings.Contains(p.text(), `"message":"stopping"`) {
+			if strings.Contains(p.Text(), `"message":"stopping"`) {
 				t.Error("it stops")
 			}
-			if status, body := p.post("/login"); status != 202 {
+			if status, body := p.Post("/login"); status != 202 {
 				t.Errorf("POST /login from loopback: got %d %s, want 202", status, body)
 			}
-			eventually(t, soon, "a login", func() bool { return w.sim.Stats().Logins == logins+1 })
-			if status, body := p.post("/quitquitquit"); status != 202 {
+			bearerdtest.Eventually(t, bearerdtest.Soon, "a login", func() bool { return w.Sim.Stats().Logins == logins+1 })
+			if status, body := p.Post("/quitquitquit"); status != 202 {
 				t.Errorf("POST /quitquitquit from loopback: got %d %s, want 202", status, body)
 			}
-			if code := p.exitCode(5 * time.Second); code != 0 {
+			if code := p.ExitCode(5 * time.Second); code != 0 {
 				t.Errorf("exit code: got %d, want 0", code)
 			}
 		})
@@ -215,14 +217,14 @@ func TestAdminFromAnotherMachine(t *testing.T) {
 // The list is that of the data listener, with the admin listener's own address.
 func TestAdminAllowedHosts(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{}, nil)
-	p := w.start(t, append(w.env("vyopta"), "BEARERD_ADMIN_LISTEN=127.0.0.2:0", "BEARERD_LISTEN=127.0.0.3:0",
-		"BEARERD_ALLOWED_HOSTS=Proxy.Example,10.0.0.7")...)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	p := w.Serve(t, "BEARERD_ADMIN_LISTEN=127.0.0.2:0", "BEARERD_LISTEN=127.0.0.3:0",
+		"BEARERD_ALLOWED_HOSTS=Proxy.Example,10.0.0.7")
 	for host, want := range map[string]int{
 		"": 200, "127.0.0.3:8080": 200, "localhost:9180": 200, "proxy.example:9180": 200, "10.0.0.7": 200,
 		"127.0.0.4": 421, "10.0.0.8": 421,
 	} {
-		replies, err := put([]question{{"GET", p.admin + "/status", host}, {"POST", p.admin + "/login", host}})
+		replies, err := put([]question{{"GET", p.Admin + "/status", host}, {"POST", p.Admin + "/login", host}})
 		if err != nil {
 			t.Fatal(err)
 		}

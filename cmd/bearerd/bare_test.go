@@ -14,6 +14,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/bearerd/bearerd/cmd/internal/logs"
+	"github.com/bearerd/bearerd/cmd/internal/service"
 	"github.com/bearerd/bearerd/proxy"
 )
 
@@ -38,7 +40,7 @@ func bareProxy() bool {
 	}
 	fmt.Fprintf(os.Stderr, "{\"message\":\"serving\",\"listen\":[%q]}\n", l.Addr())
 	buffers := sync.Pool{New: func() any { return new([32 << 10]byte) }}
-	server := newServer(&httputil.ReverseProxy{
+	server := service.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(upstream)
 			// As many bytes go upstream as with a token.
@@ -46,11 +48,12 @@ func bareProxy() bool {
 		},
 		Transport:  proxy.NewTransport(proxy.TransportOptions{RootCAs: roots}),
 		BufferPool: poolOf{&buffers},
-	}, zerolog.Nop(), "bare")
+	}, logs.Log{Events: zerolog.Nop()}, "bare")
 	panic(server.Serve(l))
 }
 
 type poolOf struct{ *sync.Pool }
 
-func (p poolOf) Get() []byte  { return p.Pool.Get().(*[32 << 10]byte)[:] }
+func (p poolOf) Get() []byte { return p.Pool.Get().(*[32 << 10]byte)[:] }
+
 func (p poolOf) Put(b []byte) { p.Pool.Put((*[32 << 10]byte)(b)) }

@@ -3,31 +3,36 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
+	"github.com/bearerd/bearerd/cmd/internal/config"
+	"github.com/bearerd/bearerd/cmd/internal/doctor"
+	"github.com/bearerd/bearerd/cmd/internal/logs"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
+	"github.com/bearerd/bearerd/tokens"
 )
 
 // examine runs bearerd check in both forms, each with a login of its own, and
 // searches what it said for secrets.
-func (w *world) examine(t *testing.T, environ []string, args ...string) (code int, text string, r report) {
+func examine(t *testing.T, w *bearerdtest.World, environ []string, args ...string) (code int, text string, r doctor.Report) {
 	t.Helper()
-	var stdout, stderr, stdoutJSON output
+	var stdout, stderr, stdoutJSON bearerdtest.Output
 	args = append([]string{"check"}, args...)
 	code = run(args, environ, nil, &stdout, &stderr)
 	codeJSON := run(append(args, "-json"), environ, nil, &stdoutJSON, io.Discard)
@@ -41,7 +46,7 @@ func (w *world) examine(t *testing.T, environ []string, args ...string) (code in
 		t.Errorf("exit code %d, and healthy %v", code, r.Healthy)
 	}
 	text = stdout.String() + stderr.String()
-	w.checkSecrets(t, text+stdoutJSON.String())
+	w.CheckSecrets(t, text+stdoutJSON.String())
 	for line := range strings.Lines(text) {
 		if strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return r < ' ' || r > '~' && r != '…' }) {
 			t.Errorf("a line that a terminal cannot show: %q", line)
@@ -62,17 +67,17 @@ func contains(t *testing.T, text string, parts ...string) {
 func TestCheckOfEachVendor(t *testing.T) {
 	for _, v := range querysim.Vendors() {
 		t.Run(v.Name, func(t *testing.T) {
-			w := newWorld(t, querysim.Options{}, nil)
-			code, text, r := w.examine(t, w.env(v.Name), "-path", namesPath+"?x=not-shown")
+			w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+			code, text, r := examine(t, w, w.Env(v.Name), "-path", bearerdtest.NamesPath+"?x=not-shown")
 			if code != 0 || len(r.Problems) != 0 {
 				t.Errorf("exit code %d, problems %v; want 0 and none", code, r.Problems)
 			}
-			rule := "expires_in"
-			if v.Name == "graphnet" {
-				rule = "exp-iat"
+			rule := r.Login.Token.Rule // not each says expires_in
+			if rule != tokens.RuleExpiresIn && rule != tokens.RuleExpIat {
+				t.Errorf("got the rule %s, want the server's own word", rule)
 			}
-			contains(t, text, "BEARERD_PRESET", "environment", "preset", "default", "ok: HTTP 200", "JWT, lives 5m0s (rule "+rule+")",
-				"clock", namesPath, "HTTP 200", "Healthy.")
+			contains(t, text, "BEARERD_PRESET", "environment", "preset", "default", "ok: HTTP 200", "JWT, lives 5m0s (rule "+string(rule)+")",
+				"clock", bearerdtest.NamesPath, "HTTP 200", "Healthy.")
 			if strings.Contains(text, "not-shown") {
 				t.Error("the report shows a query")
 			}
@@ -80,14 +85,79 @@ func TestCheckOfEachVendor(t *testing.T) {
 				t.Errorf("got %+v and %+v", r.Upstream, r.Login.Token)
 			}
 			// examine asks twice.
-			if s := w.sim.Stats(); s.Logins != 2 || s.Queries != 2 || s.WithoutToken != 0 {
+			if s := w.Sim.Stats(); s.Logins != 2 || s.Queries != 2 || s.WithoutToken != 0 {
 				t.Errorf("got %+v, want 1 login and 1 query a check", s)
 			}
 		})
 	}
 }
 
+// The verdict comes first, then what is wrong with the remedies, errors before
+// warnings, and last what is set. Of what nobody set it takes -all to be told.
+func TestCheckOpensWithItsVerdict(t *testing.T) {
+	t.Parallel()
+	w := bearerdtest.NewWorld(t, querysim.Options{}, func() http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(401) }
+	}())
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte(querysim.Password), 0o644); err != nil { // others can read it: a warning
+		t.Fatal(err)
+	}
+	env := append(bearerdtest.Without(w.Env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE="+password)
+	code, text, r := examine(t, w, env)
+	if code != 1 {
+		t.Errorf("exit code: got %d, want 1", code)
+	}
+	rest := text
+	for _, part := range []string{"\nNot healthy.\n  error: ", "\n    remedy: ", "\n  warning: ", "\nLogin  ", "\nUpstream  ", "\nSettings\n", "BEARERD_PASSWORD_FILE ", " more have their defaults: -all names them\n"} {
+		_, after, ok := strings.Cut(rest, part)
+		if !ok {
+			t.Fatalf("%q does not come next in:\n%s", part, text)
+		}
+		rest = after
+	}
+	if lines := strings.Split(text, "\n"); lines[2] != "Not healthy." {
+		t.Errorf("the third line is %q", lines[2])
+	}
+	_, all, _ := examine(t, w, env, "-all")
+	var hidden int
+	for _, s := range r.Settings { // which -json has all of
+		has := func(text string) bool { return strings.Contains(text, "\n  "+s.Name+" ") }
+		if s.Origin == config.FromDefault {
+			hidden++
+		}
+		if !has(all) || has(text) != (s.Origin != config.FromDefault) {
+			t.Errorf("%s of %s: shown %v, with -all %v", s.Name, s.Origin, has(text), has(all))
+		}
+	}
+	contains(t, text, fmt.Sprintf("\n  %d more have", hidden))
+	if hidden < 20 || strings.Contains(all, "more have their defaults") {
+		t.Errorf("%d defaults, and with -all:\n%s", hidden, all)
+	}
+}
+
+// What a token is for stands in scope or scp, in words or as a list, and beside
+// the token in the answer's own scope.
+func TestCheckShowsScopes(t *testing.T) {
+	t.Parallel()
+	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"scope":"a b","scp":["read","wri\u001bte"],"sub":"me"}`))
+	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"access_token":"e30.%s.c2ln","scope":"openid\u001b profile"}`, claims)
+	}))
+	defer login.Close()
+	w := bearerdtest.NewWorld(t, querysim.Options{}, http.NotFoundHandler())
+	code, text, r := examine(t, w, append([]string{"BEARERD_TOKEN_URL=" + login.URL}, w.Env("vyopta")...))
+	if code != 1 { // upstream knows no such token
+		t.Errorf("exit code: got %d, want 1", code)
+	}
+	contains(t, text, "scope        a b\n", "scp          read, wri?te\n", "granted      openid? profile (")
+	if got := r.Login.Token; got.Scope != "openid? profile" || !slices.Equal(got.Claims["scp"], []string{"read", "wri?te"}) || got.Claims["sub"] != nil {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -97,7 +167,7 @@ func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
 		want    []string
 	}{
 		{"401", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(401) }, nil, nil, 1, []string{"HTTP 401", "BEARERD_SCOPE", "aud"}},
-		{"403", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }, nil, nil, 0, []string{"HTTP 403", "-path", "Healthy."}},
+		{"403", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }, nil, nil, 0, []string{"HTTP 403", "tokens that it does not know", "-path", "BEARERD_RENEW_STATUS=401,403", "Healthy."}},
 		{"404", http.NotFound, nil, nil, 0, []string{"HTTP 404"}},
 		{"307", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
@@ -123,8 +193,8 @@ func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, querysim.Options{}, test.handler)
-			code, text, _ := w.examine(t, append(test.env, w.env("vyopta")...), test.args...)
+			w := bearerdtest.NewWorld(t, querysim.Options{}, test.handler)
+			code, text, _ := examine(t, w, append(test.env, w.Env("vyopta")...), test.args...)
 			if code != test.code {
 				t.Errorf("exit code: got %d, want %d", code, test.code)
 			}
@@ -132,16 +202,41 @@ func TestCheckSaysWhatUpstreamAnswered(t *testing.T) {
 			if strings.Contains(text, "in the middle of its answer") {
 				t.Error("what check itself broke off is held against upstream")
 			}
-			if s := w.sim.Stats(); s.Logins != 2 || s.Queries > 2 {
-				t.Errorf("got %d logins and %d queries, want one of each a check", s.Logins, s.Queries)
+			most := 2
+			if test.name == "401" {
+				most = 4 // each once more, when the token is a second old
+			}
+			if s := w.Sim.Stats(); s.Logins != 2 || s.Queries > most {
+				t.Errorf("got %d logins and %d queries, want 2 and at most %d", s.Logins, s.Queries, most)
 			}
 		})
 	}
 }
 
+// An upstream that learns of tokens late is no reason to look for another audience.
+func TestCheckOfAnUpstreamThatTakesTokensLate(t *testing.T) {
+	t.Parallel()
+	for try := 1; ; try++ {
+		w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+		if err := w.Sim.SetFaults(querysim.Faults{TokenDelay: 800 * time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		code, text, _ := examine(t, w, w.Env("vyopta"), "-path", "/cpmm/api/v1/orgs/42/metrics/names")
+		s := w.Sim.Stats()
+		if code == 0 && s.Logins == 2 && s.Queries < 4 && try < 5 {
+			continue // on a busy machine the token was not that young any more
+		}
+		if code != 0 || s.Logins != 2 || s.Queries != 4 {
+			t.Errorf("exit code %d, %d logins, %d queries; want 0, 2 and 4, of two checks", code, s.Logins, s.Queries)
+		}
+		contains(t, text, "Healthy.", "took it then", "HTTP 200")
+		return
+	}
+}
+
 func TestCheckOfAWrongPassword(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
-	code, text, r := w.examine(t, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD=wrong-0ne"))
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	code, text, r := examine(t, w, append(bearerdtest.Without(w.Env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD=wrong-0ne"))
 	if code != 1 || r.Login.Result != "rejected" || r.Upstream != nil {
 		t.Errorf("exit code %d, login %+v", code, r.Login)
 	}
@@ -149,45 +244,45 @@ func TestCheckOfAWrongPassword(t *testing.T) {
 	if strings.Contains(text, "wrong-0ne") {
 		t.Error("the report holds the password")
 	}
-	if s := w.sim.Stats(); s.Logins != 2 || s.Queries != 0 {
+	if s := w.Sim.Stats(); s.Logins != 2 || s.Queries != 0 {
 		t.Errorf("got %+v, want 1 login a check and no query", s)
 	}
 }
 
 func TestCheckOfASecretFileThatIsMissing(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	missing := filepath.Join(t.TempDir(), "password")
-	code, text, _ := w.examine(t, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE="+missing))
-	if code != 1 || w.sim.Stats().Logins != 0 {
-		t.Errorf("exit code %d, %d logins; want 1 and none", code, w.sim.Stats().Logins)
+	code, text, _ := examine(t, w, append(bearerdtest.Without(w.Env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE="+missing))
+	if code != 1 || w.Sim.Stats().Logins != 0 {
+		t.Errorf("exit code %d, %d logins; want 1 and none", code, w.Sim.Stats().Logins)
 	}
 	contains(t, text, "not made", missing, "it does not exist")
 }
 
 func TestCheckOfABadConfiguration(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
-	code, text, r := w.examine(t, append(w.env("vyopta"), "BEARERD_TOKEN_WAIT=x", "BEARERD_NONSENSE=y"))
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	code, text, r := examine(t, w, append(w.Env("vyopta"), "BEARERD_TOKEN_WAIT=x", "BEARERD_NONSENSE=y"))
 	if code != exitConfig || len(r.Problems) != 2 || r.Problems[1].Setting != "BEARERD_TOKEN_WAIT" {
-		t.Errorf("exit code %d, problems %v; want 2 and both", code, r.Problems)
+		t.Errorf("exit code %d, problems %v; want 78 and both", code, r.Problems)
 	}
 	contains(t, text, "BEARERD_TOKEN_WAIT", "BEARERD_NONSENSE")
-	if n := w.sim.Stats().Logins; n != 0 {
+	if n := w.Sim.Stats().Logins; n != 0 {
 		t.Errorf("got %d logins, want none", n)
 	}
 }
 
 func TestCheckOfTheClock(t *testing.T) {
 	for _, skew := range []time.Duration{0, -3 * time.Second, -3600 * time.Second, 90 * time.Second, 400 * 24 * time.Hour} {
-		w := newWorld(t, querysim.Options{}, nil)
-		if err := w.sim.SetFaults(querysim.Faults{Skew: skew}); err != nil {
+		w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+		if err := w.Sim.SetFaults(querysim.Faults{Skew: skew}); err != nil {
 			t.Fatal(err)
 		}
-		code, text, r := w.examine(t, w.env("graphnet"))
+		code, text, r := examine(t, w, w.Env("graphnet"))
 		if code != 0 {
 			t.Errorf("%v: exit code %d, want 0: bearerd does not mind", skew, code)
 		}
 		// Date has whole seconds, and the answer takes its time.
-		got := skewOf(*r.Login.Skew)
+		got := doctor.SkewOf(*r.Login.Skew)
 		if off := got + skew; off.Abs() > time.Second {
 			t.Errorf("%v: got a skew of %v", skew, got)
 		}
@@ -202,43 +297,38 @@ func TestCheckOfTheClock(t *testing.T) {
 }
 
 // overTLS puts TLS before the world's two servers.
-func (w *world) overTLS(t *testing.T) (env []string, caFile string) {
+func overTLS(t *testing.T, w *bearerdtest.World) (env []string, trusting string) {
 	t.Helper()
-	login, query := httptest.NewUnstartedServer(w.login.Config.Handler), httptest.NewUnstartedServer(w.query.Config.Handler)
+	login, query := httptest.NewUnstartedServer(w.Login.Config.Handler), httptest.NewUnstartedServer(w.Query.Config.Handler)
 	query.EnableHTTP2 = true
 	for _, s := range []*httptest.Server{login, query} {
-		s.Config.ErrorLog = serverLog(openLog(io.Discard, "error", "json").events, "test") // it tells of handshakes that are meant to fail
+		s.Config.ErrorLog = logs.ForServer(logs.Log{Events: logs.NewLogger(io.Discard, false, "error", "json")}, "test") // it tells of handshakes that are meant to fail
 		s.StartTLS()
 		t.Cleanup(s.Close)
 	}
-	caFile = filepath.Join(t.TempDir(), "ca.pem")
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: login.Certificate().Raw})
-	if err := os.WriteFile(caFile, block, 0o600); err != nil {
-		t.Fatal(err)
+	for _, line := range w.Env("vyopta") {
+		line = strings.Replace(line, w.Login.URL, login.URL, 1)
+		env = append(env, strings.Replace(line, w.Query.URL, query.URL, 1))
 	}
-	for _, line := range w.env("vyopta") {
-		line = strings.Replace(line, w.login.URL, login.URL, 1)
-		env = append(env, strings.Replace(line, w.query.URL, query.URL, 1))
-	}
-	return env, caFile
+	return env, bearerdtest.Trusting(t, login)
 }
 
 func TestCheckOfTLS(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
-	env, caFile := w.overTLS(t)
-	code, text, r := w.examine(t, append(env, "BEARERD_CA_FILE="+caFile), "-path", namesPath)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	env, trusting := overTLS(t, w)
+	code, text, r := examine(t, w, append(env, trusting), "-path", bearerdtest.NamesPath)
 	if code != 0 {
 		t.Errorf("exit code: got %d, want 0", code)
 	}
 	contains(t, text, "HTTP/1.1, TLS 1.3", "HTTP/2, TLS 1.3", "O=Acme Co", "2084-01-29")
-	for _, c := range []*connReport{r.Login.Connection, r.Upstream.Connection} {
+	for _, c := range []*doctor.ConnReport{r.Login.Connection, r.Upstream.Connection} {
 		if c.TLS != "TLS 1.3" || !c.Certificate.Accepted || c.Certificate.Ends.Year() != 2084 {
 			t.Errorf("got %+v, %+v", c, c.Certificate)
 		}
 	}
 
 	// A company's proxy that signs for the server: its name is the clue.
-	code, text, r = w.examine(t, env)
+	code, text, r = examine(t, w, env)
 	if code != 1 || r.Login.Connection == nil || r.Login.Connection.Certificate == nil || r.Login.Connection.Certificate.Accepted {
 		t.Errorf("without CA_FILE: exit code %d, %+v", code, r.Login.Connection)
 	}
@@ -246,10 +336,10 @@ func TestCheckOfTLS(t *testing.T) {
 }
 
 func TestCheckThatCannotReport(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	for _, args := range [][]string{{"check"}, {"check", "-json"}} {
-		var stderr output
-		if code := run(args, w.env("vyopta"), nil, failingWriter{}, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "writing the report") {
+		var stderr bearerdtest.Output
+		if code := run(args, w.Env("vyopta"), nil, failingWriter{}, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "writing the report") {
 			t.Errorf("bearerd %q: got exit code %d and %q, want 1 and the reason", args, code, &stderr)
 		}
 	}
@@ -260,41 +350,26 @@ type failingWriter struct{}
 func (failingWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestCheckShowsThePathAsItWasSent(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
-	_, text, _ := w.examine(t, append([]string{"BEARERD_UPSTREAM=" + w.query.URL + "/base/"}, w.env("vyopta")...), "-path", "/a%2Fb%41")
-	contains(t, text, w.query.URL+"/base/a%2Fb%41\n")
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	_, text, _ := examine(t, w, append([]string{"BEARERD_UPSTREAM=" + w.Query.URL + "/base/"}, w.Env("vyopta")...), "-path", "/a%2Fb%41")
+	contains(t, text, w.Query.URL+"/base/a%2Fb%41\n")
 }
 
 // A company's proxy may sign for upstream only.
 func TestCheckOfUpstreamsTLS(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
-	env, _ := w.overTLS(t)
-	code, text, _ := w.examine(t, append(without(env, "BEARERD_TOKEN_URL"), w.env("vyopta")[1]))
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	env, _ := overTLS(t, w)
+	code, text, _ := examine(t, w, append(bearerdtest.Without(env, "BEARERD_TOKEN_URL"), w.Env("vyopta")[1]))
 	if code != 1 {
 		t.Errorf("exit code: got %d, want 1", code)
 	}
 	contains(t, text, "unknown authority", "NOT ACCEPTED", "signs for upstream", "BEARERD_CA_FILE")
 }
 
-func TestCheckHasALimit(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
-	cfg, err := loadConfig(given{fromEnvironment, w.env("vyopta")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := newReport()
-	token := r.logIn(t.Context(), cfg)
-	r.askUpstream(t.Context(), cfg, &url.URL{Path: "/x"}, token, 50*time.Millisecond)
-	r.judge()
-	if r.Healthy || len(r.Problems) != 1 || r.Problems[0].Remedy == "" || !strings.Contains(r.Problems[0].Problem, "no answer within 50ms") {
-		t.Errorf("got %+v, want that there was no answer, and a remedy", r.Problems)
-	}
-}
-
 // What stands in the place of a path may be the secret itself.
 func TestCheckDoesNotShowASecretInTheWrongPlace(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
-	code, text, r := w.examine(t, append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE=hunter2secret"))
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	code, text, r := examine(t, w, append(bearerdtest.Without(w.Env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD_FILE=hunter2secret"))
 	if code != 1 {
 		t.Errorf("exit code: got %d, want 1", code)
 	}
@@ -308,13 +383,39 @@ func TestCheckDoesNotShowASecretInTheWrongPlace(t *testing.T) {
 	contains(t, text, "BEARERD_PASSWORD_FILE", "not shown", "it does not exist")
 }
 
+// A password that was typed into another variable may be a good value there, and
+// the report is made to be pasted.
+func TestThreatPasswordInAnotherVariableOfCheck(t *testing.T) {
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	const password = "Hunter2.Secret"
+	file := bearerdtest.WriteFile(t, password+"\n")
+	for _, secret := range []string{"BEARERD_PASSWORD=" + password, "BEARERD_PASSWORD_FILE=" + file, "BEARERD_USERNAME=" + password} {
+		for _, other := range []string{
+			"BEARERD_SCOPE=" + password, "BEARERD_CLIENT_ID=" + password, "BEARERD_TOKEN_HOST=" + password,
+			"BEARERD_ALLOWED_HOSTS=a.example, " + password, "BEARERD_ALLOWED_METHODS=GET," + password,
+		} {
+			name, _, _ := strings.Cut(secret, "=")
+			_, text, r := examine(t, w, append(bearerdtest.Without(w.Env("vyopta"), strings.TrimSuffix(name, "_FILE")), secret, other))
+			all, err := json.Marshal(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(strings.ToLower(text+string(all)), strings.ToLower(password)) {
+				t.Errorf("%s with %s: the report shows it:\n%s\n%s", other, name, text, all)
+			}
+			other, _, _ = strings.Cut(other, "=")
+			contains(t, text, other, "not shown, as it is a secret's too", "BEARERD_PRESET", "vyopta")
+		}
+	}
+}
+
 func TestCheckIsInterrupted(t *testing.T) {
-	w := newWorld(t, querysim.Options{LoginDelay: time.Minute}, nil)
+	w := bearerdtest.NewWorld(t, querysim.Options{LoginDelay: time.Minute}, nil)
 	signals := make(chan os.Signal, 1)
-	var stdout, stderr output
+	var stdout, stderr bearerdtest.Output
 	code := make(chan int, 1)
-	go func() { code <- run([]string{"check"}, w.env("vyopta"), signals, &stdout, &stderr) }()
-	eventually(t, soon, "a login", func() bool { return w.sim.Stats().Logins == 1 })
+	go func() { code <- run([]string{"check"}, w.Env("vyopta"), signals, &stdout, &stderr) }()
+	bearerdtest.Eventually(t, bearerdtest.Soon, "a login", func() bool { return w.Sim.Stats().Logins == 1 })
 	signals <- os.Interrupt
 	select {
 	case c := <-code:
@@ -329,18 +430,14 @@ func TestCheckIsInterrupted(t *testing.T) {
 // net/http reads the proxy variables of the process once, so this one runs the
 // program.
 func TestCheckNamesTheProxy(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	var connects atomic.Int64
 	via := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		connects.Add(1)
 		rw.WriteHeader(http.StatusProxyAuthRequired)
 	}))
 	defer via.Close()
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "check")
+	cmd := bearerdtest.Command(t, "check")
 	cmd.Env = []string{
 		"BEARERD_PRESET=vyopta", "BEARERD_USERNAME=" + querysim.Username, "BEARERD_PASSWORD=" + querysim.Password,
 		"HTTPS_PROXY=http://me:pr0xy-secret@" + strings.TrimPrefix(via.URL, "http://"),
@@ -353,7 +450,7 @@ func TestCheckNamesTheProxy(t *testing.T) {
 	if strings.Contains(string(out), "pr0xy-secret") {
 		t.Error("the report holds the proxy's password")
 	}
-	w.checkSecrets(t, string(out))
+	w.CheckSecrets(t, string(out))
 	if n := connects.Load(); n != 1 {
 		t.Errorf("the proxy was asked %d times, want once", n)
 	}
@@ -375,6 +472,10 @@ func TestCheckOfEachBrokenLoginServer(t *testing.T) {
 		querysim.LoginBusyDate:      {1, "throttled", []string{"HTTP 503", "busy"}},
 		querysim.LoginHTML:          {1, "transient", []string{"HTTP 200", "not one JSON object", "BEARERD_TOKEN_URL"}},
 		querysim.LoginFirewall:      {1, "transient", []string{"HTTP 403", "firewall"}},
+		querysim.LoginLater:         {1, "throttled", []string{"HTTP 400, error temporarily_unavailable", "busy"}},
+		querysim.LoginBare:          {1, "rejected", []string{"HTTP 403", "BEARERD_PASSWORD"}},
+		querysim.LoginEmptyError:    {0, "ok", []string{"rule expires_in"}},
+		querysim.LoginCreated:       {0, "ok", []string{"HTTP 201", "rule expires_in"}},
 		querysim.LoginRedirect:      {1, "transient", []string{"HTTP 307", "redirect", "BEARERD_TOKEN_URL"}},
 		querysim.LoginReset:         {1, "transient", []string{"connection reset", "the network"}},
 		querysim.LoginRejected:      {1, "rejected", []string{"invalid_grant", "BEARERD_PASSWORD"}},
@@ -405,21 +506,39 @@ func TestCheckOfEachBrokenLoginServer(t *testing.T) {
 	}
 }
 
+// Where 403 means a token that is good no more, it is as a 401 is.
+func TestCheckRenewStatus(t *testing.T) {
+	t.Parallel()
+	for setting, code := range map[string]int{"401": 0, "401,403": 1} {
+		w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+		if err := w.Sim.SetFaults(querysim.Faults{Query: querysim.QueryStatus.With("403")}); err != nil {
+			t.Fatal(err)
+		}
+		got, text, _ := examine(t, w, append(w.Env("vyopta"), "BEARERD_RENEW_STATUS="+setting), "-path", bearerdtest.NamesPath)
+		if got != code {
+			t.Errorf("%s: exit code: got %d, want %d", setting, got, code)
+		}
+		if code != 0 {
+			contains(t, text, "refuses the token that the login server has just given (HTTP 403)")
+		}
+	}
+}
+
 // examineFault examines a world with a fault, as text and as JSON, and expects
 // an exit code, texts and one login a check. It returns the report and how many
 // queries came upstream.
-func examineFault(t *testing.T, f querysim.Faults, code int, texts []string) (r report, queries int) {
+func examineFault(t *testing.T, f querysim.Faults, code int, texts []string) (r doctor.Report, queries int) {
 	t.Helper()
-	w := newWorld(t, querysim.Options{}, nil)
-	if err := w.sim.SetFaults(f); err != nil {
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	if err := w.Sim.SetFaults(f); err != nil {
 		t.Fatal(err)
 	}
-	got, text, r := w.examine(t, w.env("vyopta"), "-path", namesPath)
+	got, text, r := examine(t, w, w.Env("vyopta"), "-path", bearerdtest.NamesPath)
 	if got != code {
 		t.Errorf("exit code: got %d, want %d", got, code)
 	}
 	contains(t, text, texts...)
-	s := w.sim.Stats()
+	s := w.Sim.Stats()
 	if s.Logins != 2 {
 		t.Errorf("got %d logins, want one a check", s.Logins)
 	}
@@ -427,6 +546,7 @@ func examineFault(t *testing.T, f querysim.Faults, code int, texts []string) (r 
 }
 
 func TestCheckOfEachBrokenQueryService(t *testing.T) {
+	t.Parallel()
 	expected := map[querysim.QueryFault]struct {
 		code int
 		want []string
@@ -445,8 +565,12 @@ func TestCheckOfEachBrokenQueryService(t *testing.T) {
 			if !ok {
 				t.Fatal("no expectation")
 			}
-			if _, queries := examineFault(t, querysim.Faults{Query: fault}, want.code, want.want); queries != 2 {
-				t.Errorf("got %d queries, want one a check", queries)
+			each := 1
+			if fault == querysim.QueryUnauthorizedEarly || fault == querysim.QueryUnauthorizedLate {
+				each = 2 // once more, when the token is a second old
+			}
+			if _, queries := examineFault(t, querysim.Faults{Query: fault}, want.code, want.want); queries != 2*each {
+				t.Errorf("got %d queries, want %d a check", queries, each)
 			}
 		})
 	}
@@ -455,25 +579,25 @@ func TestCheckOfEachBrokenQueryService(t *testing.T) {
 // A locked account looks just like a wrong password; the report says so.
 func TestCheckOfALockedAccount(t *testing.T) {
 	now := time.Now() // stands still: two failures within a second lock
-	w := newWorld(t, querysim.Options{Now: func() time.Time { return now }}, nil)
-	if err := w.sim.SetFaults(querysim.Faults{BruteForceLock: true}); err != nil {
+	w := bearerdtest.NewWorld(t, querysim.Options{Now: func() time.Time { return now }}, nil)
+	if err := w.Sim.SetFaults(querysim.Faults{BruteForceLock: true}); err != nil {
 		t.Fatal(err)
 	}
-	wrong := append(without(w.env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD=wrong-0ne")
-	_, _, _ = w.examine(t, wrong) // two of them
-	code, text, _ := w.examine(t, w.env("vyopta"))
-	if s := w.sim.Stats(); code != 1 || s.Lockouts != 1 {
+	wrong := append(bearerdtest.Without(w.Env("vyopta"), "BEARERD_PASSWORD"), "BEARERD_PASSWORD=wrong-0ne")
+	_, _, _ = examine(t, w, wrong) // two of them
+	code, text, _ := examine(t, w, w.Env("vyopta"))
+	if s := w.Sim.Stats(); code != 1 || s.Lockouts != 1 {
 		t.Errorf("exit code %d, %+v; want 1 and a lock", code, s)
 	}
 	contains(t, text, "HTTP 400, error invalid_grant", "locked looks the same")
 }
 
 func TestCheckOfSlowServers(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, nil)
-	if err := w.sim.SetFaults(querysim.Faults{LoginDelay: time.Minute}); err != nil {
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	if err := w.Sim.SetFaults(querysim.Faults{LoginDelay: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
-	code, text, _ := w.examine(t, append(w.env("vyopta"), "BEARERD_LOGIN_TIMEOUT=100ms"))
+	code, text, _ := examine(t, w, append(w.Env("vyopta"), "BEARERD_LOGIN_TIMEOUT=100ms"))
 	if code != 1 {
 		t.Errorf("exit code: got %d, want 1", code)
 	}

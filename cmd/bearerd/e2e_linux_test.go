@@ -2,37 +2,16 @@ package main
 
 import (
 	"encoding/binary"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"strconv"
-	"strings"
 	"testing"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
+	"github.com/bearerd/bearerd/cmd/internal/longtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
-
-// memory returns a line of /proc/PID/status, in KiB.
-func (p *process) memory(field string) int {
-	p.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, field+":"); ok {
-			kib, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")))
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			return kib
-		}
-	}
-	p.t.Fatalf("no %s in /proc", field)
-	return 0
-}
 
 // noise is n bytes that no two ranges share, from a seed.
 func noise(n int64) io.Reader { return io.LimitReader(&noiseReader{r: rand.NewPCG(1, 2)}, n) }
@@ -54,41 +33,39 @@ func (n *noiseReader) Read(p []byte) (int, error) {
 const gib = 1 << 30
 
 func TestGiBEachWayMemoryFlat(t *testing.T) {
-	if testing.Short() {
-		t.Skip("moves 2 GiB")
-	}
-	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	longtest.Mark(t, "moves 2 GiB")
+	w := bearerdtest.NewWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
-			digest(rw, r)
+			bearerdtest.Digest(rw, r)
 			return
 		}
 		rw.Header().Set("Content-Length", strconv.Itoa(gib))
 		_, _ = io.Copy(rw, noise(gib))
 	}))
-	p := w.start(t, w.env("vyopta")...)
-	c := newClient(t)
+	p := w.Serve(t)
+	c := bearerdtest.NewClient(t)
 	// What a few requests need is there before the peak is first read.
 	for range 20 {
-		fetchPost(t, c, p.url+"/up", noise(1<<20), 1<<20)
+		fetchPost(t, c, p.URL+"/up", noise(1<<20), 1<<20)
 	}
-	before := p.memory("VmHWM")
-	want := digestReader(noise(gib))
-	if got := fetchPost(t, c, p.url+"/up", noise(gib), gib); got != want {
+	before := p.Memory("VmHWM")
+	want := bearerdtest.DigestReader(noise(gib))
+	if got := fetchPost(t, c, p.URL+"/up", noise(gib), gib); got != want {
 		t.Errorf("1 GiB up: got %q, want %q", got, want)
 	}
-	if got := fetchPost(t, c, p.url+"/up", noise(gib), -1); got != want {
+	if got := fetchPost(t, c, p.URL+"/up", noise(gib), -1); got != want {
 		t.Errorf("1 GiB up, length unknown: got %q, want %q", got, want)
 	}
-	resp, err := c.Get(p.url + "/down")
+	resp, err := c.Get(p.URL + "/down")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := digestReader(resp.Body)
+	got := bearerdtest.DigestReader(resp.Body)
 	_ = resp.Body.Close()
 	if got != want {
 		t.Errorf("1 GiB down: got %q, want %q", got, want)
 	}
-	after := p.memory("VmHWM")
+	after := p.Memory("VmHWM")
 	t.Logf("VmHWM: %d KiB before, %d KiB after", before, after)
 	if after-before > 16<<10 {
 		t.Errorf("peak memory grew by %d KiB, want at most 16 MiB", after-before)
@@ -96,19 +73,19 @@ func TestGiBEachWayMemoryFlat(t *testing.T) {
 }
 
 func TestLargeUploadOnRevokedTokenIsReplayedWhole(t *testing.T) {
-	w := newWorld(t, querysim.Options{}, http.HandlerFunc(digest))
-	p := w.start(t, w.env("vyopta")...)
-	c := newClient(t)
-	fetch(t, c, p.url+"/")
-	w.sim.Revoke()
+	w := bearerdtest.NewWorld(t, querysim.Options{}, http.HandlerFunc(bearerdtest.Digest))
+	p := w.Serve(t)
+	c := bearerdtest.NewClient(t)
+	bearerdtest.Fetch(t, c, p.URL+"/")
+	w.Sim.Revoke()
 	const size = 50 << 20
-	if got, want := fetchPost(t, c, p.url+"/up", noise(size), size), digestReader(noise(size)); got != want {
+	if got, want := fetchPost(t, c, p.URL+"/up", noise(size), size), bearerdtest.DigestReader(noise(size)); got != want {
 		t.Errorf("50 MiB on a revoked token: got %q, want %q", got, want)
 	}
-	if got := w.sim.Stats(); got.Logins != 2 || got.Unauthorized != 1 {
+	if got := w.Sim.Stats(); got.Logins != 2 || got.Unauthorized != 1 {
 		t.Errorf("got %+v, want 2 logins and one 401", got)
 	}
-	if got := p.metric(`bearerd_upstream_unauthorized_total{outcome="replayed"}`); got != 1 {
+	if got := p.Metric(`bearerd_upstream_unauthorized_total{outcome="replayed"}`); got != 1 {
 		t.Errorf("replayed: got %v, want 1", got)
 	}
 }
@@ -121,14 +98,9 @@ func fetchPost(t testing.TB, c *http.Client, url string, body io.Reader, length 
 		t.Fatal(err)
 	}
 	req.ContentLength = length
-	resp, err := c.Do(req)
-	if err != nil {
-		t.Fatal(err)
+	status, _, got := bearerdtest.Do(t, c, req)
+	if status != 200 {
+		t.Fatalf("POST: got %d %q, want 200", status, got)
 	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != 200 {
-		t.Fatalf("POST: got %d %q %v, want 200", resp.StatusCode, got, err)
-	}
-	return string(got)
+	return got
 }

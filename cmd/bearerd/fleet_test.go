@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/bearerd/bearerd/cmd/internal/docs"
+	"github.com/bearerd/bearerd/cmd/internal/longtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 	"github.com/bearerd/bearerd/tokens"
 )
@@ -56,11 +58,9 @@ func fleet(t *testing.T, n int, password string, then func(*querysim.Simulator))
 }
 
 func TestDeployREADMEFleetTable(t *testing.T) {
-	if testing.Short() {
-		t.Skip("computes for half a minute")
-	}
+	longtest.Mark(t, "computes 20 s")
 	t.Parallel()
-	_, text, _ := strings.Cut(textOf(t, "../../deploy/README.md"), "\n## Scaling\n")
+	text := docs.Section(t, "deploy/README.md", "Scaling")
 	rows := regexp.MustCompile(`(?m)^\| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| (\d+) \|$`).FindAllStringSubmatch(text, -1)
 	if len(rows) != 5 {
 		t.Fatalf("the table has %d rows, want 5", len(rows))
@@ -98,9 +98,6 @@ func TestDeployREADMEFleetTable(t *testing.T) {
 // Pods that have worked try again each hour when the password is changed at the
 // login server. Many of them keep the account locked: README says so.
 func TestDeployREADMEChangedPassword(t *testing.T) {
-	if testing.Short() {
-		t.Skip("computes for half a minute")
-	}
 	t.Parallel()
 	for _, tt := range []struct{ pods, least, most int }{{1, 0, 0}, {100, 60, 150}} {
 		fleet(t, tt.pods, querysim.Password, func(sim *querysim.Simulator) {

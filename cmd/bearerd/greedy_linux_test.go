@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,143 +15,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
+	"github.com/bearerd/bearerd/cmd/internal/longtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
-
-// Clients that are slow, or want much. Each of these loads must leave bearerd
-// to the others, cost little memory, and leave nothing behind.
-
-// most is the memory that no load may exceed, in KiB.
-const most = 200 << 10
-
-// fds counts the process's open file descriptors.
-func (p *process) fds() int {
-	p.t.Helper()
-	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return len(all)
-}
-
-// load is what is watched of a process while greedy clients are at it.
-type load struct {
-	p               *process
-	fds, goroutines int // before
-	stop            chan struct{}
-	polled          chan struct{} // one for each poll, as long as it holds them
-
-	done sync.WaitGroup
-	// Of the poller, to be read when it is done.
-	polls int
-	worst time.Duration
-	err   error
-}
-
-// watch notes what the process is like at rest, and polls url by another
-// client until end.
-func (p *process) watch(url string) *load {
-	c := newClient(p.t)
-	for range 20 {
-		if err := expectStatus(c, url, 200); err != nil {
-			p.t.Fatal(err)
-		}
-	}
-	c.CloseIdleConnections()
-	l := &load{p: p, fds: p.fds(), goroutines: int(p.metric("go_goroutines")), stop: make(chan struct{}), polled: make(chan struct{}, 1<<16)}
-	poller := newClient(p.t)
-	// How long it waits is for the log: this process wants the processors too.
-	// What it must not do is wait until a load is over.
-	poller.Timeout = 10 * time.Second
-	l.done.Go(func() {
-		defer poller.CloseIdleConnections()
-		for tick := time.NewTicker(20 * time.Millisecond); ; {
-			began := time.Now()
-			if err := expectStatus(poller, url, 200); err != nil && l.err == nil {
-				l.err = err
-			}
-			l.worst = max(l.worst, time.Since(began))
-			l.polls++
-			select {
-			case l.polled <- struct{}{}:
-			default:
-			}
-			select {
-			case <-tick.C:
-			case <-l.stop:
-				tick.Stop()
-				return
-			}
-		}
-	})
-	return l
-}
-
-// wait waits for n more polls.
-func (l *load) wait(n int) {
-	l.p.t.Helper()
-	for len(l.polled) > 0 {
-		<-l.polled
-	}
-	for range n {
-		select {
-		case <-l.polled:
-		case <-time.After(20 * time.Second):
-			l.p.t.Fatal("the other client is not served")
-		}
-	}
-}
-
-// end ends the poller and checks that the load harmed nobody, was cheap, and
-// has left nothing.
-func (l *load) end() {
-	t := l.p.t
-	t.Helper()
-	close(l.stop)
-	l.done.Wait()
-	if l.err != nil {
-		t.Errorf("the other client: %v", l.err)
-	}
-	peak := l.p.memory("VmHWM")
-	if peak > most {
-		t.Errorf("peak memory: got %d MiB, want at most %d", peak>>10, most>>10)
-	}
-	// A few connections upstream are kept for 30 s; a load has hundreds.
-	const few = 40
-	var fds, goroutines int
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		fds, goroutines = l.p.fds(), int(l.p.metric("go_goroutines"))
-		if fds <= l.fds+few && goroutines <= l.goroutines+few {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("still open after 10 s: got %d descriptors and %d goroutines, want about %d and %d", fds, goroutines, l.fds, l.goroutines)
-			break
-		}
-	}
-	t.Logf("%d polls, the longest %v; VmHWM %d MiB; descriptors %d, then %d; goroutines %d, then %d",
-		l.polls, l.worst.Round(time.Millisecond), peak>>10, l.fds, fds, l.goroutines, goroutines)
-}
-
-// heavy skips a test whose figures the race detector changes.
-func heavy(t *testing.T, why string) {
-	t.Helper()
-	if testing.Short() || len(buildFlags) > 0 {
-		t.Skip(why)
-	}
-}
 
 // Each sends a byte of its header now and then (slowloris), and is closed
 // after 10 s all the same.
 func TestFaultManySlowHeaderClients(t *testing.T) {
-	heavy(t, "takes 10 s")
+	longtest.Mark(t, "takes 10 s")
 	t.Parallel()
-	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "ok") }))
-	p := w.start(t, w.env("vyopta")...)
-	l := p.watch(p.url + "/")
-	before := l.fds
-	err := many(500, func(i int) error {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+	w := bearerdtest.NewWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "ok") }))
+	p := w.Serve(t, patientDial)
+	l := p.Watch(p.URL + "/")
+	before := l.Fds
+	err := bearerdtest.Many(500, func(i int) error {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
 		if err != nil {
 			return err
 		}
@@ -178,26 +56,26 @@ func TestFaultManySlowHeaderClients(t *testing.T) {
 				}
 				return nil
 			case <-tick.C:
-				if held := time.Since(began); i == 0 && held > 5*time.Second && held < 8*time.Second && p.fds() < before+500 {
-					return fmt.Errorf("got %d descriptors after %v, want all connections open", p.fds(), held)
+				if held := time.Since(began); i == 0 && held > 5*time.Second && held < 8*time.Second && p.FDs() < before+500 {
+					return fmt.Errorf("got %d descriptors after %v, want all connections open", p.FDs(), held)
 				}
 				_, _ = io.WriteString(conn, "x")
 			}
 		}
 	})
 	if err != nil {
-		t.Error(firstLines(err))
+		t.Error(bearerdtest.FirstLines(err))
 	}
-	l.end()
+	l.End()
 }
 
 // Each takes a little of a large answer at a time: bearerd holds no more of it
 // than its buffers.
 func TestFaultManySlowReaders(t *testing.T) {
-	heavy(t, "moves 1 GiB")
+	longtest.Mark(t, "moves 1 GiB")
 	const readers, patient, size = 500, 10, 10 << 20
 	body := make([]byte, size)
-	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w := bearerdtest.NewWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/large" {
 			fmt.Fprint(rw, "ok")
 			return
@@ -205,15 +83,15 @@ func TestFaultManySlowReaders(t *testing.T) {
 		rw.Header().Set("Content-Length", strconv.Itoa(size))
 		_, _ = rw.Write(body)
 	}))
-	p := w.start(t, w.env("vyopta")...)
-	l := p.watch(p.url + "/")
+	p := w.Serve(t, patientDial)
+	l := p.Watch(p.URL + "/")
 
 	var reading sync.WaitGroup // until each has had a part
 	reading.Add(readers)
 	enough := make(chan struct{}) // closed when the slow time is over
 	slow := make(chan error, 1)
 	go func() {
-		slow <- many(readers, func(i int) error {
+		slow <- bearerdtest.Many(readers, func(i int) error {
 			began := false
 			defer func() {
 				if !began {
@@ -228,7 +106,7 @@ func TestFaultManySlowReaders(t *testing.T) {
 			}}
 			transport := &http.Transport{DialContext: dialer.DialContext, ReadBufferSize: 1 << 10}
 			defer transport.CloseIdleConnections()
-			resp, err := (&http.Client{Transport: transport}).Get(p.url + "/large")
+			resp, err := (&http.Client{Transport: transport}).Get(p.URL + "/large")
 			if err != nil {
 				return err
 			}
@@ -265,15 +143,15 @@ func TestFaultManySlowReaders(t *testing.T) {
 		})
 	}()
 	reading.Wait()
-	if got := p.fds(); got < l.fds+2*readers {
+	if got := p.FDs(); got < l.Fds+2*readers {
 		t.Errorf("descriptors: got %d, want those of %d clients and as many upstream", got, readers)
 	}
-	l.wait(100)
+	l.Wait(100)
 	close(enough)
 	if err := <-slow; err != nil {
-		t.Error(firstLines(err))
+		t.Error(bearerdtest.FirstLines(err))
 	}
-	l.end()
+	l.End()
 }
 
 // Larger than REPLAY_BUFFER, each is announced and then streamed: bearerd holds
@@ -281,21 +159,21 @@ func TestFaultManySlowReaders(t *testing.T) {
 // a body that had gone before upstream's 401 came, which here it may take more
 // than a second for: that client sends it again.
 func TestFaultThousandLargeUploads(t *testing.T) {
-	heavy(t, "moves 10 GiB")
-	w := newWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	longtest.Mark(t, "moves 10 GiB")
+	w := bearerdtest.NewWorld(t, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(rw, n)
 	}))
-	p := w.start(t, w.env("vyopta")...)
-	l := p.watch(p.url + "/")
-	c := newClient(t)
+	p := w.Serve(t, patientDial)
+	l := p.Watch(p.URL + "/")
+	c := bearerdtest.NewClient(t)
 	const size = 10 << 20
 	body := make([]byte, size)
 	var again atomic.Int64
-	w.sim.Revoke()
-	err := many(1000, func(i int) error {
+	w.Sim.Revoke()
+	err := bearerdtest.Many(1000, func(i int) error {
 		for attempt := 0; ; attempt++ {
-			resp, err := c.Post(p.url+"/up", "application/octet-stream", bytes.NewReader(body))
+			resp, err := c.Post(p.URL+"/up", "application/octet-stream", bytes.NewReader(body))
 			if err != nil {
 				return err
 			}
@@ -312,12 +190,12 @@ func TestFaultThousandLargeUploads(t *testing.T) {
 		}
 	})
 	if err != nil {
-		t.Error(firstLines(err))
+		t.Error(bearerdtest.FirstLines(err))
 	}
 	c.CloseIdleConnections()
-	l.end()
+	l.End()
 	t.Logf("sent again by their clients: %d", again.Load())
-	if got := w.sim.Stats(); got.Logins != 2 {
+	if got := w.Sim.Stats(); got.Logins != 2 {
 		t.Errorf("logins: got %d, want 2", got.Logins)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
@@ -15,19 +16,24 @@ import (
 // name server, no environment but what it is given.
 func TestHealthcheckFromScratch(t *testing.T) {
 	if os.Getuid() != 0 {
-		lacking(t, "root, for chroot")
+		bearerdtest.Lacking(t, "root, for chroot")
+	}
+	if bearerdtest.Race {
+		t.Skip("the race detector needs libraries")
 	}
 	root := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(root, "bearerd"), ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	bearerd, err := os.ReadFile(bearerdtest.Program(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "bearerd"), bearerd, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Chmod(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, querysim.Options{}, nil)
-	p := w.start(t, w.env("vyopta")...)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	p := w.Serve(t)
 	inside := func(env ...string) (int, string) {
 		cmd := exec.Command("/bearerd", "healthcheck", "-wait", "10s")
 		cmd.Env, cmd.Dir = env, "/"
@@ -35,7 +41,7 @@ func TestHealthcheckFromScratch(t *testing.T) {
 		out, _ := cmd.CombinedOutput()
 		return cmd.ProcessState.ExitCode(), string(out)
 	}
-	_, port, _ := strings.Cut(strings.TrimPrefix(p.admin, "http://"), ":")
+	_, port, _ := strings.Cut(strings.TrimPrefix(p.Admin, "http://"), ":")
 	if code, said := inside("BEARERD_ADMIN_LISTEN=localhost:" + port); code != 0 || said != "ready\n" {
 		t.Errorf("got %d %q, want 0 and ready", code, said)
 	}

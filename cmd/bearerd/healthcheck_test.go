@@ -12,11 +12,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
+	"github.com/bearerd/bearerd/cmd/internal/endpoint"
 )
 
 func runHealthcheck(t *testing.T, signals chan os.Signal, environ []string, args ...string) (code int, said string) {
 	t.Helper()
-	var stdout, stderr output
+	var stdout, stderr bearerdtest.Output
 	code = run(append([]string{"healthcheck"}, args...), environ, signals, &stdout, &stderr)
 	return code, stdout.String() + stderr.String()
 }
@@ -42,11 +45,9 @@ func TestHealthcheck(t *testing.T) {
 	defer server.Close()
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
-	gone := httptest.NewServer(nil)
-	gone.Close()
 	at := func(s *httptest.Server) string { return "BEARERD_ADMIN_LISTEN=" + s.Listener.Addr().String() }
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
-	file := writeFile(t, at(server)+"\n")
+	file := bearerdtest.WriteFile(t, at(server)+"\n")
 	notReady := "the login server refuses the credentials"
 	for _, test := range []struct {
 		name    string
@@ -68,7 +69,7 @@ func TestHealthcheck(t *testing.T) {
 		{"off", []string{"BEARERD_ADMIN_LISTEN=off"}, nil, nil, 1, "off"},
 		{"port 0", []string{"BEARERD_ADMIN_LISTEN=localhost:0"}, nil, nil, 1, "port 0"},
 		{"no address", []string{"BEARERD_ADMIN_LISTEN=x"}, nil, nil, 1, "BEARERD_ADMIN_LISTEN"},
-		{"nobody there", []string{at(gone)}, nil, nil, 1, "connection refused"},
+		{"nobody there", []string{"BEARERD_ADMIN_LISTEN=127.0.0.1:1"}, nil, nil, 1, "no answer at"},
 		{"another program", []string{at(other)}, nil, nil, 1, "another program"},
 		{"no such file", nil, []string{"-env-file", file + "x"}, nil, 1, "-env-file"},
 		{"a wrong flag", nil, []string{"-wiat", "3s"}, nil, 1, "-wiat"},
@@ -84,7 +85,7 @@ func TestHealthcheck(t *testing.T) {
 }
 
 func TestHealthcheckOfAUnixSocket(t *testing.T) {
-	if !hasSocketMode {
+	if !endpoint.HasSocketMode {
 		t.Skip("bearerd makes none on this system")
 	}
 	path := filepath.Join(t.TempDir(), "admin.sock")

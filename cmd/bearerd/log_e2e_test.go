@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -16,48 +17,51 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
+	"github.com/bearerd/bearerd/cmd/internal/logs"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
+	"github.com/bearerd/bearerd/proxy"
 )
 
 // A thousand requests while the login fails are one line of the log, beside the
 // login's own.
 func TestOneLineAStateChange(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{}, nil)
-	w.sim.SetPassword("changed")
-	p := w.start(t, append(w.env("vyopta"), "BEARERD_LOG_LEVEL=info", "BEARERD_ACCESS_LOG=off")...)
-	c := newClient(t)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	w.Sim.SetPassword("changed")
+	p := w.Serve(t, "BEARERD_LOG_LEVEL=info", "BEARERD_ACCESS_LOG=off")
+	c := bearerdtest.NewClient(t)
 	for range 1000 {
-		if err := expectStatus(c, p.url+namesPath, 502); err != nil {
+		if err := bearerdtest.ExpectStatus(c, p.URL+bearerdtest.NamesPath, 502); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := strings.Count(p.text(), `"level":"error"`); got != 1 {
+	if got := strings.Count(p.Text(), `"level":"error"`); got != 1 {
 		t.Errorf("error lines: got %d, want 1", got)
 	}
-	if got := strings.Count(p.text(), "\n"); got != 3 || !strings.Contains(p.text(), sayNoToken) {
+	if got := strings.Count(p.Text(), "\n"); got != 3 || !strings.Contains(p.Text(), logs.SayNoToken) {
 		t.Errorf("lines in all: got %d, want the start-up line, the error, and that requests fail", got)
 	}
 }
 
 func TestAccessLog(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{}, nil)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	for _, test := range []struct {
 		mode     string
 		ok, fail int // lines of each
 	}{{"all", 1, 1}, {"errors", 0, 1}, {"off", 0, 0}} {
-		p := w.start(t, append(w.env("vyopta"), "BEARERD_ACCESS_LOG="+test.mode)...)
-		c := newClient(t)
-		if err := expectStatus(c, p.url+namesPath+"?secret=query-text", 200); err != nil {
+		p := w.Serve(t, "BEARERD_ACCESS_LOG="+test.mode)
+		c := bearerdtest.NewClient(t)
+		if err := bearerdtest.ExpectStatus(c, p.URL+bearerdtest.NamesPath+"?secret=query-text", 200); err != nil {
 			t.Fatal(err)
 		}
-		if err := expectStatus(c, p.url+"/nowhere", 404); err != nil {
+		if err := bearerdtest.ExpectStatus(c, p.URL+"/nowhere", 404); err != nil {
 			t.Fatal(err)
 		}
-		p.stop(syscall.SIGTERM, 5*time.Second)
+		p.Stop(syscall.SIGTERM, 5*time.Second)
 		var ok, fail int
-		for line := range strings.Lines(p.text()) {
+		for line := range strings.Lines(p.Text()) {
 			var entry map[string]any
 			if json.Unmarshal([]byte(line), &entry) != nil || entry["message"] != "request" {
 				continue
@@ -68,7 +72,7 @@ func TestAccessLog(t *testing.T) {
 				}
 			}
 			switch entry["path"] {
-			case namesPath:
+			case bearerdtest.NamesPath:
 				ok++
 			case "/nowhere":
 				fail++
@@ -77,9 +81,46 @@ func TestAccessLog(t *testing.T) {
 		if ok != test.ok || fail != test.fail {
 			t.Errorf("%s: got %d lines of a good request and %d of a bad one, want %d and %d", test.mode, ok, fail, test.ok, test.fail)
 		}
-		if strings.Contains(p.text(), "query-text") {
+		if strings.Contains(p.Text(), "query-text") {
 			t.Errorf("%s: the log holds a query", test.mode)
 		}
+	}
+}
+
+// A web page sends what it likes, as fast as it can.
+func TestThreatAWebPageFillsTheLog(t *testing.T) {
+	t.Parallel()
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	p := w.Serve(t, "BEARERD_LOG_LEVEL=info")
+	c := bearerdtest.NewClient(t)
+	const pages, each = 8, 100
+	if err := bearerdtest.Many(pages, func(int) error {
+		for range each {
+			req, err := http.NewRequest(http.MethodGet, p.URL+"/"+strings.Repeat("%e2%80%ae", 6000), nil)
+			if err != nil {
+				return err
+			}
+			req.Header.Set("Sec-Fetch-Site", "cross-site")
+			resp, err := c.Do(req)
+			if err != nil {
+				return errors.Unwrap(err) // without the URL
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusForbidden {
+				return fmt.Errorf("got %s, want 403", resp.Status)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(bearerdtest.FirstLines(err))
+	}
+	p.Stop(syscall.SIGTERM, 5*time.Second)
+	if got := len(p.Text()); got > 64<<10 {
+		t.Errorf("%d requests made %d bytes of the log", pages*each, got)
+	}
+	written, left := bearerdtest.Account(t, p.Text(), proxy.CrossSite)
+	if written < logs.SampleBurst || written+left != pages*each {
+		t.Errorf("%d lines and %d told of, want %d in all", written, left, pages*each)
 	}
 }
 
@@ -107,16 +148,16 @@ func TestUnsolicitedBytesAreNotLogged(t *testing.T) {
 		close(sent)
 		_, _ = io.Copy(io.Discard, conn) // until bearerd gives the connection up
 	}()
-	w := newWorld(t, querysim.Options{}, nil)
-	p := w.start(t, append(w.env("vyopta"), "BEARERD_UPSTREAM=http://"+l.Addr().String())...)
-	if err := expectStatus(newClient(t), p.url+"/", 204); err != nil {
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
+	p := w.Serve(t, "BEARERD_UPSTREAM=http://"+l.Addr().String())
+	if err := bearerdtest.ExpectStatus(bearerdtest.NewClient(t), p.URL+"/", 204); err != nil {
 		t.Fatal(err)
 	}
 	<-sent
-	p.stop(syscall.SIGTERM, 5*time.Second)
+	p.Stop(syscall.SIGTERM, 5*time.Second)
 	for _, part := range []string{"unasked", "Bearer", "Unsolicited"} {
-		if strings.Contains(p.text(), part) {
-			t.Errorf("the log has %q of what upstream sent:\n%s", part, p.text())
+		if strings.Contains(p.Text(), part) {
+			t.Errorf("the log has %q of what upstream sent:\n%s", part, p.Text())
 		}
 	}
 }
@@ -124,20 +165,18 @@ func TestUnsolicitedBytesAreNotLogged(t *testing.T) {
 // The log says why upstream cannot be reached.
 func TestUpstreamFailureHasACause(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, querysim.Options{}, nil)
+	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	untrusted := httptest.NewUnstartedServer(nil)
 	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
 	untrusted.StartTLS()
 	defer untrusted.Close()
-	gone := httptest.NewServer(nil)
-	gone.Close()
-	for url, cause := range map[string]string{untrusted.URL: "signed by an unknown authority", gone.URL: "connection refused"} {
-		p := w.start(t, append(w.env("vyopta"), "BEARERD_UPSTREAM="+url)...)
-		if err := expectStatus(newClient(t), p.url+"/", 502); err != nil {
+	for url, cause := range map[string]string{untrusted.URL: "signed by an unknown authority", "http://127.0.0.1:1": "connection refused"} {
+		p := w.Serve(t, "BEARERD_UPSTREAM="+url, patientDial)
+		if err := bearerdtest.ExpectStatus(bearerdtest.NewClient(t), p.URL+"/", 502); err != nil {
 			t.Error(err)
 		}
-		eventually(t, soon, cause, func() bool {
-			return strings.Contains(p.text(), `"code":"upstream_unreachable"`) && strings.Contains(p.text(), cause)
+		bearerdtest.Eventually(t, bearerdtest.Soon, cause, func() bool {
+			return strings.Contains(p.Text(), `"code":"upstream_unreachable"`) && strings.Contains(p.Text(), cause)
 		})
 	}
 }

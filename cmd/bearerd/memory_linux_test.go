@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
@@ -29,13 +30,13 @@ func BenchmarkMemory(b *testing.B) {
 				come := make(chan struct{}, load.requests)
 				held := make(chan struct{})
 				release := sync.OnceFunc(func() { close(held) })
-				w := newWorld(b, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				w := bearerdtest.NewWorld(b, querysim.Options{}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					come <- struct{}{}
 					<-held
-					digest(rw, r)
+					bearerdtest.Digest(rw, r)
 				}))
-				p := w.start(b, append(w.env("vyopta"), "BEARERD_LOG_LEVEL=info")...)
-				c := newClient(b)
+				p := w.Serve(b, "BEARERD_LOG_LEVEL=info")
+				c := bearerdtest.NewClient(b)
 				body := bytes.Repeat([]byte("x"), load.body)
 				go func() {
 					for range load.requests {
@@ -43,8 +44,8 @@ func BenchmarkMemory(b *testing.B) {
 					}
 					release()
 				}()
-				err := many(load.requests, func(int) error {
-					resp, err := c.Post(p.url+namesPath, "text/plain", bytes.NewReader(body))
+				err := bearerdtest.Many(load.requests, func(int) error {
+					resp, err := c.Post(p.URL+bearerdtest.NamesPath, "text/plain", bytes.NewReader(body))
 					if err != nil {
 						release() // the others would wait for it
 						return err
@@ -56,9 +57,9 @@ func BenchmarkMemory(b *testing.B) {
 					return errors.Join(err, resp.Body.Close())
 				})
 				if err != nil {
-					b.Fatal(firstLines(err))
+					b.Fatal(bearerdtest.FirstLines(err))
 				}
-				peak = max(peak, p.memory("VmHWM"))
+				peak = max(peak, p.Memory("VmHWM"))
 			}
 			b.ReportMetric(float64(peak)/1024, "peak-MiB")
 		})

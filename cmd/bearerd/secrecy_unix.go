@@ -2,7 +2,9 @@
 
 package main
 
-import "syscall"
+import (
+	"syscall"
+)
 
 // hideMemory keeps what this process has in memory out of a core file, as far
 // as the system lets it.

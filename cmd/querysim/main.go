@@ -36,6 +36,7 @@ func main() {
 type config struct {
 	loginListen, queryListen, controlListen string
 	passwordFile                            string
+	certFile, keyFile                       string
 	options                                 querysim.Options
 	faults                                  querysim.Faults
 }
@@ -52,8 +53,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.DurationVar(&c.options.Lifetime, "lifetime", 300*time.Second, "how long a token lives, in whole seconds")
 	flags.Uint64Var(&c.options.Seed, "seed", 0, "`number` that the made-up data comes from")
 	flags.StringVar(&c.options.Username, "username", querysim.Username, "`name` of the account")
-	asked := flags.Bool("probe", false, "asks the querysim that runs at -control-listen, and exits with 0 if it serves: for HEALTHCHECK, where there is no shell")
+	probing := flags.Bool("probe", false, "asks the querysim that runs at -control-listen, and exits with 0 if it serves: for HEALTHCHECK, where there is no shell")
 	flags.StringVar(&c.passwordFile, "password-file", "", "`file` with the account's password; without it, a fixed one that is no secret")
+	flags.StringVar(&c.certFile, "cert-file", "", "PEM `file` of a certificate: with it and -key-file login servers and Query Service speak TLS, and HTTP/2")
+	flags.StringVar(&c.keyFile, "key-file", "", "PEM `file` of its private key")
 	for _, s := range querysim.FaultSettings() {
 		set := func(text string) error { return s.Set(&c.faults, text) }
 		if s.Switch {
@@ -71,12 +74,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "querysim: %q is not a flag; see querysim -h\n", flags.Arg(0))
 		return 2
 	}
-	if *asked {
+	if *probing {
 		if err := probe(ctx, c.controlListen); err != nil {
 			fmt.Fprintf(stderr, "querysim: -probe: %v\n", err)
 			return 1
 		}
 		return 0
+	}
+	if (c.certFile == "") != (c.keyFile == "") {
+		fmt.Fprintln(stderr, "querysim: give both -cert-file and -key-file, or neither")
+		return 2
 	}
 	if c.options.Username == "" {
 		fmt.Fprintln(stderr, "querysim: -username: the name must not be empty")
@@ -157,10 +164,11 @@ func serve(ctx context.Context, c config, sim *querysim.Simulator, out, errorLog
 	parts := []struct {
 		flag, address string
 		handler       http.Handler
+		tls           bool
 	}{
-		{"login-listen", c.loginListen, sim.LoginHandler()},
-		{"query-listen", c.queryListen, sim.QueryHandler()},
-		{"control-listen", c.controlListen, sim.ControlHandler()},
+		{"login-listen", c.loginListen, sim.LoginHandler(), c.certFile != ""},
+		{"query-listen", c.queryListen, sim.QueryHandler(), c.certFile != ""},
+		{"control-listen", c.controlListen, sim.ControlHandler(), false},
 	}
 	var listeners []net.Listener
 	for _, p := range parts {
@@ -173,15 +181,19 @@ func serve(ctx context.Context, c config, sim *querysim.Simulator, out, errorLog
 		}
 		listeners = append(listeners, l)
 	}
-	out.Print(guide(c, urlOf(listeners[0]), urlOf(listeners[1]), urlOf(listeners[2])))
+	out.Print(guide(c, urlOf(listeners[0], parts[0].tls), urlOf(listeners[1], parts[1].tls), urlOf(listeners[2], parts[2].tls)))
 
 	var wg sync.WaitGroup
 	failed := make(chan error, len(parts))
 	servers := make([]*http.Server, len(parts))
 	for i, p := range parts {
-		servers[i] = &http.Server{Handler: p.handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: errorLog}
+		servers[i] = &http.Server{Handler: p.handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: errorLog, ConnContext: querysim.ConnContext}
 		wg.Go(func() {
-			if err := servers[i].Serve(listeners[i]); !errors.Is(err, http.ErrServerClosed) {
+			serve := func() error { return servers[i].Serve(listeners[i]) }
+			if p.tls {
+				serve = func() error { return servers[i].ServeTLS(listeners[i], c.certFile, c.keyFile) }
+			}
+			if err := serve(); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("-%s: %w", p.flag, err)
 			}
 		})
@@ -206,10 +218,13 @@ func serve(ctx context.Context, c config, sim *querysim.Simulator, out, errorLog
 }
 
 // urlOf returns the base URL that a client on this machine uses for l.
-func urlOf(l net.Listener) string {
+func urlOf(l net.Listener, tls bool) string {
 	address := l.Addr().String()
 	if ap, err := netip.ParseAddrPort(address); err == nil && ap.Addr().IsUnspecified() {
 		address = fmt.Sprintf("localhost:%d", ap.Port())
+	}
+	if tls {
+		return "https://" + address
 	}
 	return "http://" + address
 }
@@ -221,6 +236,9 @@ func guide(c config, login, query, control string) string {
 	fmt.Fprintf(&b, "login servers: %s\nQuery Service: %s\ncontrol:       %s (POST /revoke, POST /lock, GET /stats, POST /faults)\n\n", login, query, control)
 	b.WriteString("To make them misbehave, post a form of the flags that querysim -h tells of to /faults; DELETE /faults ends it.\n")
 	b.WriteString("To point bearerd here, give it the lines of one preset as environment variables:\n")
+	if c.certFile != "" {
+		b.WriteString("and BEARERD_CA_FILE, the file of the certificate or of who signed it.\n")
+	}
 	for _, v := range querysim.Vendors() {
 		fmt.Fprintf(&b, "\nBEARERD_PRESET=%s\nBEARERD_TOKEN_URL=%s%s\nBEARERD_UPSTREAM=%s\n", v.Name, login, v.LoginPath, query)
 		if v.ClientSecret != "" {

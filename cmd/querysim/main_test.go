@@ -10,18 +10,18 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
 // program is a running querysim.
 type program struct {
 	t       *testing.T
-	out     *bufio.Scanner
+	out     <-chan string // its lines
 	stop    context.CancelFunc
 	code    chan int
 	stderr  bytes.Buffer                 // to be read after the end
@@ -34,7 +34,14 @@ func start(t *testing.T, args ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	r, w := io.Pipe()
-	p := &program{t: t, out: bufio.NewScanner(r), stop: stop, code: make(chan int, 1), presets: map[string]map[string]string{}}
+	out := make(chan string)
+	p := &program{t: t, out: out, stop: stop, code: make(chan int, 1), presets: map[string]map[string]string{}}
+	go func() {
+		defer close(out)
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			out <- lines.Text()
+		}
+	}()
 	args = append([]string{"-login-listen=127.0.0.1:0", "-query-listen=127.0.0.1:0", "-control-listen=127.0.0.1:0"}, args...)
 	go func() {
 		code := run(ctx, args, w, &p.stderr)
@@ -44,10 +51,13 @@ func start(t *testing.T, args ...string) *program {
 	t.Cleanup(func() {
 		stop()
 		r.Close()
+		for range out {
+		}
 	})
 
 	var lines map[string]string
-	for len(lines) < 5 || lines["BEARERD_PRESET"] != "graphnet" {
+	vendors := querysim.Vendors()
+	for last := vendors[len(vendors)-1].Name; len(lines) < 5 || lines["BEARERD_PRESET"] != last; {
 		line := p.line()
 		if _, url, ok := strings.Cut(line, "control: "); ok {
 			p.control, _, _ = strings.Cut(strings.TrimSpace(url), " ")
@@ -68,16 +78,22 @@ func start(t *testing.T, args ...string) *program {
 // line returns the next line of standard output.
 func (p *program) line() string {
 	p.t.Helper()
-	if !p.out.Scan() {
-		p.t.Fatalf("the output ended: %v", p.out.Err())
+	select {
+	case line, ok := <-p.out:
+		if !ok {
+			p.t.Fatal("the output ended")
+		}
+		return line
+	case <-time.After(bearerdtest.Soon):
+		p.t.Fatal("no line came")
 	}
-	return p.out.Text()
+	return ""
 }
 
 // end stops the program and returns its exit code.
 func (p *program) end() int {
 	p.stop()
-	for p.out.Scan() { // the pipe holds nothing: unread output would block the program
+	for range p.out { // the pipe holds nothing: unread output would block the program
 	}
 	return <-p.code
 }
@@ -86,20 +102,25 @@ func (p *program) end() int {
 // password, and returns the status and the token.
 func (p *program) login(preset, host, clientID, password string) (int, string) {
 	p.t.Helper()
-	env := p.presets[preset]
-	req, err := http.NewRequest("POST", env["BEARERD_TOKEN_URL"], strings.NewReader(url.Values{
-		"grant_type": {"password"}, "client_id": {clientID}, "username": {env["BEARERD_USERNAME"]}, "password": {password},
-	}.Encode()))
+	return p.send(p.request(preset, host, url.Values{
+		"grant_type": {"password"}, "client_id": {clientID}, "username": {p.presets[preset]["BEARERD_USERNAME"]}, "password": {password},
+	}))
+}
+
+// request is a login at the token URL that was printed for preset.
+func (p *program) request(preset, host string, fields url.Values) *http.Request {
+	p.t.Helper()
+	req, err := http.NewRequest("POST", p.presets[preset]["BEARERD_TOKEN_URL"], strings.NewReader(fields.Encode()))
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	req.Host = host
-	return p.send(req)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return req
 }
 
 func (p *program) send(req *http.Request) (status int, token string) {
 	p.t.Helper()
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	// The program prints a line before it answers: read it meanwhile.
 	type result struct {
 		resp *http.Response
@@ -129,32 +150,34 @@ func (p *program) send(req *http.Request) (status int, token string) {
 
 func TestPrintedLinesWork(t *testing.T) {
 	p := start(t)
-	tokens := map[string]string{}
-	for preset, server := range map[string]struct{ host, clientID string }{
-		"vyopta": {"login.vyopta.com", "vyopta"},
-		"wxp":    {"login.wxpcollaboration.hp.com", "WXP Collaboration"},
-	} {
-		status, token := p.login(preset, server.host, server.clientID, p.presets[preset]["BEARERD_PASSWORD"])
+	tokens, logins := map[string]string{}, 0
+	for _, v := range querysim.Vendors() {
+		env := p.presets[v.Name]
+		if env == nil {
+			t.Errorf("%s: no lines were printed", v.Name)
+			continue
+		}
+		fields := url.Values{"grant_type": {v.GrantType}, "client_id": {v.ClientID}}
+		secret := "password"
+		if v.GrantType == "password" {
+			fields.Set("username", env["BEARERD_USERNAME"])
+			fields.Set("password", env["BEARERD_PASSWORD"])
+		} else {
+			secret = "client_secret"
+			fields.Set("client_id", env["BEARERD_CLIENT_ID"])
+			fields.Set("client_secret", env["BEARERD_CLIENT_SECRET"])
+		}
+		status, token := p.send(p.request(v.Name, v.LoginHost, fields))
 		if status != 200 {
-			t.Fatalf("%s: got %d, want 200", preset, status)
+			t.Fatalf("%s: got %d, want 200", v.Name, status)
 		}
-		tokens[preset] = token
-		if status, _ := p.login(preset, server.host, server.clientID, "wrong"); status != 401 {
-			t.Errorf("%s with a wrong password: got %d, want 401", preset, status)
+		tokens[v.Name] = token
+		fields.Set(secret, "wrong")
+		if status, _ := p.send(p.request(v.Name, v.LoginHost, fields)); status/100 != 4 {
+			t.Errorf("%s with a wrong secret: got %d, want a refusal", v.Name, status)
 		}
+		logins += 2
 	}
-	env := p.presets["graphnet"]
-	req, err := http.NewRequest("POST", env["BEARERD_TOKEN_URL"], strings.NewReader(url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {env["BEARERD_CLIENT_ID"]}, "client_secret": {env["BEARERD_CLIENT_SECRET"]},
-	}.Encode()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	status, token := p.send(req)
-	if status != 200 {
-		t.Fatalf("graphnet: got %d, want 200", status)
-	}
-	tokens["graphnet"] = token
 
 	for preset, token := range tokens {
 		req, err := http.NewRequest("GET", p.presets[preset]["BEARERD_UPSTREAM"]+"/cpmm/api/v1/orgs/42/metrics/names", nil)
@@ -179,8 +202,8 @@ func TestPrintedLinesWork(t *testing.T) {
 	var stats struct {
 		Logins, Queries int
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil || stats.Logins != 5 || stats.Queries != 3 {
-		t.Errorf("stats: got %+v, %v, want 5 logins and 3 queries", stats, err)
+	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil || stats.Logins != logins || stats.Queries != len(tokens) {
+		t.Errorf("stats: got %+v, %v, want %d logins and %d queries", stats, err, logins, len(tokens))
 	}
 	if code := p.end(); code != 0 || p.stderr.Len() > 0 {
 		t.Errorf("got exit code %d and %q on stderr, want 0 and nothing", code, p.stderr.String())
@@ -192,10 +215,7 @@ func TestPrintedLinesWork(t *testing.T) {
 
 func TestOwnAccount(t *testing.T) {
 	const password = "s3cret of mine"
-	file := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(file, []byte(password+"\r\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := bearerdtest.WriteFile(t, password+"\r\n")
 	p := start(t, "-username=me@example.com", "-password-file="+file, "-lifetime=2s")
 	env := p.presets["vyopta"]
 	if env["BEARERD_USERNAME"] != "me@example.com" || env["BEARERD_PASSWORD_FILE"] != file || env["BEARERD_PASSWORD"] != "" {
@@ -233,10 +253,7 @@ func TestTakenPort(t *testing.T) {
 }
 
 func TestBadCommandLine(t *testing.T) {
-	empty := filepath.Join(t.TempDir(), "empty")
-	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	empty := bearerdtest.WriteFile(t, "\n")
 	for _, tt := range []struct{ arg, want string }{
 		{"-unknown", "-unknown"},
 		{"-lifetime=soon", "-lifetime"},
@@ -284,6 +301,7 @@ func TestFaults(t *testing.T) {
 	want := map[string]string{
 		"login-fault": "firewall", "login-fault-next": "0", "login-delay": "0s",
 		"query-fault": "", "query-fault-next": "0", "query-delay": "0s",
+		"one-session": "false", "token-delay": "0s", "single-use": "false",
 		"skew": "-1m30s", "brute-force-lock": "true",
 	}
 	if !maps.Equal(got, want) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/xml"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
+	"github.com/bearerd/bearerd/proxy"
 )
 
 // Beside the tests of other packages it would meet their load, and its referee
@@ -35,11 +37,45 @@ func TestBadDay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for decoder := xml.NewDecoder(strings.NewReader(string(svg))); ; {
+	wellFormed(t, svg)
+}
+
+// wellFormed expects XML.
+func wellFormed(t *testing.T, svg []byte) {
+	t.Helper()
+	for decoder := xml.NewDecoder(bytes.NewReader(svg)); ; {
 		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
-			break
+			return
 		} else if err != nil {
 			t.Fatalf("badday.svg: %v", err)
+		}
+	}
+}
+
+// The picture of a day has its faults, tokens, requests and logins.
+func TestPicture(t *testing.T) {
+	t.Parallel()
+	d := aDay()
+	d.schedule.length = seconds(100)
+	d.services.logins = []login{{instance: 1, arrived: 0, result: ok}, {instance: 1, arrived: seconds(20), result: transient}}
+	for i := range 90 {
+		d.load.requests = append(d.load.requests, request{kind: poll, start: seconds(float64(i)), end: seconds(float64(i))})
+	}
+	d.load.requests = append(d.load.requests, request{kind: poll, start: seconds(25), end: seconds(25), code: "login_unavailable"})
+	svg := picture(d, verdict{})
+	wellFormed(t, svg)
+	for what, mark := range map[string]string{
+		"four tokens":      `stroke="#3b82e0"><line`,
+		"a revocation":     `class="rev" stroke="#a35bd6"/>`,
+		"an outage":        `class="login" fill="#d9822b"></rect>`,
+		"upstream down":    `class="up" fill="#12908e"></rect>`,
+		"requests":         `class="rate" fill="#3b82e0"></rect>`,
+		"a failed request": `class="failed" fill="#e3a008"></rect>`,
+		"a good login":     `r="3.4" class="dot" fill="#2f9e57"></circle>`,
+		"a failed login":   `r="3.4" class="dot" fill="#e3a008"></circle>`,
+	} {
+		if !strings.Contains(string(svg), mark) {
+			t.Errorf("%s: there is no %s", what, mark)
 		}
 	}
 }
@@ -121,6 +157,23 @@ func TestCulprit(t *testing.T) {
 		r := request{kind: poll, start: seconds(test.from), end: seconds(test.to), code: test.code}
 		if got := aDay().culprit(r); got != test.want {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// Each of bearerd's own codes has whoever it blames, and no other.
+func TestCulpritOfEveryCode(t *testing.T) {
+	t.Parallel()
+	for _, code := range proxy.Codes() {
+		for at, trouble := range map[float64]culprit{25: theLogin, 50: theUpstream, 60: bearerd} {
+			want := bearerd
+			if trouble == map[proxy.Fault]culprit{proxy.FaultLogin: theLogin, proxy.FaultUpstream: theUpstream}[code.Fault()] {
+				want = trouble
+			}
+			r := request{kind: poll, start: seconds(at), end: seconds(at + 0.1), code: string(code)}
+			if got := aDay().culprit(r); got != want {
+				t.Errorf("%s at %v s: got %q, want %q", code, at, got, want)
+			}
 		}
 	}
 }

@@ -317,3 +317,9 @@ func (m *secretMount) swap(secret string) error {
 	}
 	return os.Rename(link, filepath.Join(m.dir, "..data"))
 }
+
+// atRest tells whether nothing has piled up: the Go runtime gives memory back
+// late, and keeps a few goroutines of its own.
+func atRest(base, now usage) bool {
+	return now.goroutines <= base.goroutines+8 && now.memory <= base.memory+32<<20
+}

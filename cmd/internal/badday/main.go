@@ -60,5 +60,5 @@ func live(ctx context.Context, s schedule, out string, say func(string)) (passed
 	if err := os.WriteFile(filepath.Join(out, "badday.txt"), []byte(text), 0o644); err != nil {
 		return false, err
 	}
-	return len(v.problems) == 0, os.WriteFile(filepath.Join(out, "badday.svg"), timeline(d, v), 0o644)
+	return len(v.problems) == 0, os.WriteFile(filepath.Join(out, "badday.svg"), picture(d, v), 0o644)
 }

@@ -6,16 +6,14 @@ import (
 	"maps"
 	"slices"
 	"time"
-)
 
-// margin is how long after something happened at a server bearerd, or a client,
-// may not have noticed.
-const margin = 250 * time.Millisecond
+	"github.com/bearerd/bearerd/proxy"
+)
 
 // margin grows by what the machine was late: a stall is not bearerd's.
 func (d *day) margin() time.Duration { return margin + d.lag }
 
-// How long a failed login is waited for, as README has it.
+// How long a failed login is waited for, as docs/faults.md has it.
 const (
 	firstTransient = time.Second
 	mostTransient  = 30 * time.Second
@@ -184,16 +182,17 @@ func (d *day) back(after time.Duration) time.Duration {
 // culprit tells whose a failure is. Its code must say the same, or it is
 // bearerd's.
 func (d *day) culprit(r request) culprit {
-	switch r.code {
-	case "login_unavailable", "login_rejected", "login_timeout", "401":
+	fault := proxy.Code(r.code).Fault()
+	switch {
+	case fault == proxy.FaultLogin, r.code == "401":
 		if d.troubled(r.start, r.end, event.hurtsLogin) && !d.held(r.start, r.end) {
 			return theLogin
 		}
-	case "upstream_unreachable", "upstream_timeout":
+	case fault == proxy.FaultUpstream:
 		if d.troubled(r.start, r.end, event.hurtsUpstream) {
 			return theUpstream
 		}
-	case cutShort: // perhaps long after it began
+	case r.code == cutShort: // perhaps long after it began
 		if d.troubled(r.end, r.end, event.hurtsUpstream) {
 			return theUpstream
 		}
@@ -227,7 +226,7 @@ func (d *day) held(from, to time.Duration) bool {
 }
 
 // discipline looks at each login of an instance and tells which were not to
-// be made, or made earlier or later than README says.
+// be made, or made earlier or later than docs/faults.md says.
 func (d *day) discipline(i *instance) (needless, late []string) {
 	var (
 		previous   *login
@@ -325,12 +324,6 @@ func (d *day) necessary(i *instance) int {
 		at = ends
 	}
 	return n
-}
-
-// atRest tells whether nothing has piled up: the Go runtime gives memory back
-// late, and keeps a few goroutines of its own.
-func atRest(base, now usage) bool {
-	return now.goroutines <= base.goroutines+8 && now.memory <= base.memory+32<<20
 }
 
 // shown is "code n, code n".

@@ -119,6 +119,10 @@ func shortDay() schedule {
 
 func (s *schedule) add(events ...event) { s.events = append(s.events, events...) }
 
+// margin is how long after something happened at a server bearerd, or a client,
+// may not have noticed.
+const margin = 250 * time.Millisecond
+
 // label is what the report calls e.
 func (e event) label() string {
 	switch {

@@ -9,7 +9,7 @@ import (
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
-const noFaults = `{"login-fault":"","login-fault-next":"0","login-delay":"0s","query-fault":"","query-fault-next":"0","query-delay":"0s","skew":"0s","brute-force-lock":"false"}`
+const noFaults = `{"login-fault":"","login-fault-next":"0","login-delay":"0s","query-fault":"","query-fault-next":"0","query-delay":"0s","one-session":"false","token-delay":"0s","single-use":"false","skew":"0s","brute-force-lock":"false"}`
 
 func (r rig) faults(method, mediaType, body string) reply {
 	r.t.Helper()
@@ -31,7 +31,7 @@ func TestControlFaults(t *testing.T) {
 		{"GET", "", "", querysim.Faults{}},
 		{"POST", form, "login-fault=429%3D2m&login-fault-next=3&skew=-90s", querysim.Faults{Login: "429=2m", LoginNext: 3, Skew: -90 * time.Second}},
 		{"POST", json, `{"query-fault":"cut","brute-force-lock":true,"login-fault-next":2}`, querysim.Faults{Login: "429=2m", LoginNext: 2, Query: querysim.QueryCut, Skew: -90 * time.Second, BruteForceLock: true}},
-		{"POST", form + "; charset=UTF-8", "login-fault=&login-delay=1ms&query-delay=2ms&query-fault-next=1", querysim.Faults{LoginDelay: time.Millisecond, Query: querysim.QueryCut, QueryNext: 1, QueryDelay: 2 * time.Millisecond, Skew: -90 * time.Second, BruteForceLock: true}},
+		{"POST", form + "; charset=UTF-8", "login-fault=&login-delay=1ms&query-delay=2ms&query-fault-next=1&one-session=true&single-use=1&token-delay=3s", querysim.Faults{OneSession: true, SingleUse: true, TokenDelay: 3 * time.Second, LoginDelay: time.Millisecond, Query: querysim.QueryCut, QueryNext: 1, QueryDelay: 2 * time.Millisecond, Skew: -90 * time.Second, BruteForceLock: true}},
 		{"DELETE", "", "", querysim.Faults{}},
 	} {
 		got := r.faults(step.method, step.mediaType, step.body)
@@ -63,6 +63,8 @@ func TestControlFaultsRefused(t *testing.T) {
 		{form, "nonsense=1", 400, "login-fault, login-fault-next,"},
 		{form, "skew=1s&login-delay=soon", 400, "login-delay: give a duration"},
 		{form, "login-delay=-1s", 400, "give 0 or more"},
+		{form, "one-session=perhaps", 400, "give true or false"},
+		{form, "token-delay=-1s", 400, "give 0 or more"},
 		{form, "login-fault-next=-1", 400, "give 0 or more"},
 		{form, "brute-force-lock=perhaps", 400, "give true or false"},
 		{form, "skew=1s&skew=2s", 400, "given twice"},
@@ -105,6 +107,7 @@ func TestSetFaultsRefused(t *testing.T) {
 		{QueryNext: -1},
 		{LoginDelay: -1},
 		{QueryDelay: -1},
+		{TokenDelay: -1},
 	} {
 		if err := sim.SetFaults(f); err == nil || sim.Faults() != before {
 			t.Errorf("%+v: got %v, and now %+v", f, err, sim.Faults())

@@ -26,6 +26,8 @@ const (
 	LoginBusyDate    LoginFault = "503-date"
 	LoginHTML        LoginFault = "html"
 	LoginFirewall    LoginFault = "firewall"
+	LoginLater       LoginFault = "later"
+	LoginBare        LoginFault = "bare"
 	LoginRedirect    LoginFault = "redirect"
 	LoginReset       LoginFault = "reset"
 )
@@ -37,6 +39,8 @@ const (
 	LoginCut           LoginFault = "cut"
 	LoginTruncated     LoginFault = "truncated"
 	LoginErrorMember   LoginFault = "error-member"
+	LoginEmptyError    LoginFault = "empty-error"
+	LoginCreated       LoginFault = "created"
 	LoginNoExpiresIn   LoginFault = "no-expires-in"
 	LoginTextExpiresIn LoginFault = "text-expires-in"
 	LoginNoIssuedAt    LoginFault = "no-iat"
@@ -75,6 +79,12 @@ var (
 		}
 		return nil
 	}}
+	refusalArgument = &argument{"status", "403", func(text string) error {
+		if !slices.Contains([]string{"400", "401", "403", "422", "423"}, text) {
+			return errors.New("give 400, 401, 403, 422 or 423")
+		}
+		return nil
+	}}
 	waitArgument = &argument{"wait", "30s", func(text string) error {
 		if d, err := time.ParseDuration(text); err != nil || d < 0 || d%time.Second != 0 {
 			return errors.New("give whole seconds, such as 30s")
@@ -99,12 +109,16 @@ var loginFaults = []faultRow{
 	{string(LoginBusyDate), "503 with Retry-After as a date", waitArgument},
 	{string(LoginHTML), "200 with an HTML page, as a captive portal", nil},
 	{string(LoginFirewall), "403 with an HTML page, as a firewall", nil},
+	{string(LoginLater), "400 temporarily_unavailable with Retry-After, as some servers say that they are busy", waitArgument},
+	{string(LoginBare), "this status and nothing else, as some servers refuse a wrong password", refusalArgument},
 	{string(LoginRedirect), "307 to this URL", locationArgument},
 	{string(LoginReset), "connection reset before any answer", nil},
 	{string(LoginRejected), "credentials refused, though they are right", nil},
 	{string(LoginCut), "connection closed in the middle of the body", nil},
 	{string(LoginTruncated), "half of the JSON, with the Content-Length of that half", nil},
 	{string(LoginErrorMember), "a good 200 that also has an error member", nil},
+	{string(LoginEmptyError), "a good 200 that also has an error member of no text", nil},
+	{string(LoginCreated), "201 with a good token", nil},
 	{string(LoginNoExpiresIn), "no expires_in; the JWT has iat and exp", nil},
 	{string(LoginTextExpiresIn), "expires_in as a string", nil},
 	{string(LoginNoIssuedAt), "no expires_in; the JWT has exp and no iat", nil},
@@ -203,6 +217,10 @@ type Faults struct {
 	QueryNext  int           // as LoginNext; the first request of a connection, which QueryStale spares, does not count
 	QueryDelay time.Duration // how long each request waits before it is looked at
 
+	OneSession bool          // a login ends the account's other tokens at that vendor
+	TokenDelay time.Duration // how long after its issue the Query Service takes a token
+	SingleUse  bool          // a token ends when the Query Service has taken it once
+
 	// Skew is what the clock of all servers is ahead of Options.Now. It shifts
 	// their Date headers, iat and exp, what the Query Service takes for expired,
 	// and the end of a lock.
@@ -224,7 +242,7 @@ func (f Faults) check() error {
 	if f.LoginNext < 0 || f.QueryNext < 0 {
 		return errors.New("how many requests meet a fault: give 0 or more")
 	}
-	if f.LoginDelay < 0 || f.QueryDelay < 0 {
+	if f.LoginDelay < 0 || f.QueryDelay < 0 || f.TokenDelay < 0 {
 		return errors.New("delay: give 0 or more")
 	}
 	return nil

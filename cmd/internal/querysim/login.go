@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Results of a login other than an OAuth error code.
@@ -80,12 +82,14 @@ func (s *Simulator) serveLogin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if a.status == 0 {
-		dropConnection(w, true)
+		dropConnection(w, r, true)
 		return
 	}
 
 	h := w.Header()
-	h.Set("Content-Type", a.mediaType)
+	if a.mediaType != "" {
+		h.Set("Content-Type", a.mediaType)
+	}
 	h.Set("Cache-Control", "no-store") // RFC 6749 5.1
 	h.Set("Date", httpDate(s.clock())) // the simulated clock, not net/http's
 	h.Set("Content-Length", strconv.Itoa(len(a.body)))
@@ -184,7 +188,7 @@ func (s *Simulator) login(v Vendor, r *http.Request, body []byte, fault LoginFau
 	if !slices.Contains(v.grants, grant) {
 		return refuse(http.StatusBadRequest, "unsupported_grant_type", "Unsupported grant_type")
 	}
-	if a, ok := checkClient(v, r.Header.Values("Authorization"), form); !ok {
+	if a, ok := s.checkProof(v, r, form); !ok {
 		return a
 	}
 	subject := v.ClientID
@@ -200,6 +204,37 @@ func (s *Simulator) login(v Vendor, r *http.Request, body []byte, fault LoginFau
 }
 
 const invalidClient = "Invalid client or Invalid client credentials"
+
+// checkProof authenticates the client by a certificate (RFC 8705), an assertion
+// (RFC 7523), or as checkClient does.
+func (s *Simulator) checkProof(v Vendor, r *http.Request, form url.Values) (answer, bool) {
+	secret := form.Has("client_secret") || r.Header.Get("Authorization") != ""
+	invalid := refuse(http.StatusUnauthorized, "invalid_client", invalidClient)
+	switch {
+	case form.Has("client_assertion") && secret:
+		return refuse(http.StatusBadRequest, "invalid_request", "More than one client authentication"), false
+	case form.Has("client_assertion"):
+		named := form.Get("client_id") == v.ClientID || !form.Has("client_id") // RFC 7521 4.2
+		return invalid, named && form.Get("client_assertion_type") == jwtBearer && s.assertionIsGood(v, form.Get("client_assertion"))
+	case r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && !secret:
+		return invalid, form.Get("client_id") == v.ClientID // RFC 8705 2
+	}
+	return checkClient(v, r.Header.Values("Authorization"), form)
+}
+
+const jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// assertionIsGood verifies a client assertion as RFC 7523 3 wants it: it names the
+// client and has not ended. The audience is not looked at: a simulator does not
+// know at which URL it is served.
+func (s *Simulator) assertionIsGood(v Vendor, assertion string) bool {
+	if s.clients == nil {
+		return false
+	}
+	_, err := jwt.Parse(assertion, func(*jwt.Token) (any, error) { return s.clients, nil },
+		jwt.WithValidMethods([]string{jwt.SigningMethodES256.Alg()}), jwt.WithSubject(v.ClientID), jwt.WithExpirationRequired(), jwt.WithTimeFunc(s.clock))
+	return err == nil
+}
 
 // checkClient authenticates the client by the form or, if it has a secret, by
 // HTTP basic (RFC 6749 2.3.1). A public client must name itself in the form,
@@ -287,7 +322,7 @@ type bareAnswer struct {
 
 func (s *Simulator) grant(v Vendor, subject string, fault LoginFault) answer {
 	now := s.clock()
-	t, err := s.tokens.issue(v, subject, now, fault)
+	t, err := s.tokens.issue(v, subject, now, fault, s.Faults().OneSession)
 	if err != nil {
 		return refuse(http.StatusInternalServerError, "server_error", "")
 	}

@@ -2,6 +2,11 @@ package querysim_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -12,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
@@ -360,4 +367,68 @@ func FuzzLogin(f *testing.F) {
 			t.Errorf("got %d %s for %q", w.Code, w.Body, form)
 		}
 	})
+}
+
+// A client may have an assertion that its key has signed, or a certificate that the
+// server's TLS has verified, in place of a secret.
+func TestClientsWithoutASecret(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	sim, err := querysim.New(querysim.Options{ClientKey: &key.PublicKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := graphnet()
+	const bearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	sign := func(key *ecdsa.PrivateKey, subject string, lives time.Duration) string {
+		t.Helper()
+		text, err := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.RegisteredClaims{Subject: subject, ExpiresAt: jwt.NewNumericDate(time.Now().Add(lives))}).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	endless, err := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.RegisteredClaims{Subject: v.ClientID}).SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{}}}}
+	for _, test := range []struct {
+		name   string
+		form   url.Values
+		tls    *tls.ConnectionState
+		status int
+	}{
+		{"assertion", url.Values{"client_assertion": {sign(key, v.ClientID, time.Minute)}, "client_assertion_type": {bearer}}, nil, 200},
+		{"assertion and id", url.Values{"client_assertion": {sign(key, v.ClientID, time.Minute)}, "client_assertion_type": {bearer}, "client_id": {v.ClientID}}, nil, 200},
+		{"assertion and another id", url.Values{"client_assertion": {sign(key, v.ClientID, time.Minute)}, "client_assertion_type": {bearer}, "client_id": {"other"}}, nil, 401},
+		{"assertion and secret", url.Values{"client_assertion": {sign(key, v.ClientID, time.Minute)}, "client_assertion_type": {bearer}, "client_id": {v.ClientID}, "client_secret": {v.ClientSecret}}, nil, 400},
+		{"no type", url.Values{"client_assertion": {sign(key, v.ClientID, time.Minute)}}, nil, 401},
+		{"of another client", url.Values{"client_assertion": {sign(key, "other", time.Minute)}, "client_assertion_type": {bearer}}, nil, 401},
+		{"of another key", url.Values{"client_assertion": {sign(other, v.ClientID, time.Minute)}, "client_assertion_type": {bearer}}, nil, 401},
+		{"over", url.Values{"client_assertion": {sign(key, v.ClientID, -time.Minute)}, "client_assertion_type": {bearer}}, nil, 401},
+		{"without an end", url.Values{"client_assertion": {endless}, "client_assertion_type": {bearer}}, nil, 401},
+		{"no JWT", url.Values{"client_assertion": {"x"}, "client_assertion_type": {bearer}}, nil, 401},
+		{"certificate", url.Values{"client_id": {v.ClientID}}, verified, 200},
+		{"certificate, no id", url.Values{}, verified, 401},
+		{"TLS without one", url.Values{"client_id": {v.ClientID}}, &tls.ConnectionState{}, 401},
+	} {
+		test.form.Set("grant_type", "client_credentials")
+		r := httptest.NewRequest(http.MethodPost, v.LoginPath, strings.NewReader(test.form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.TLS = test.tls
+		w := httptest.NewRecorder()
+		sim.LoginHandler().ServeHTTP(w, r)
+		if w.Code != test.status {
+			t.Errorf("%s: got %d %s, want %d", test.name, w.Code, w.Body, test.status)
+		}
+	}
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }

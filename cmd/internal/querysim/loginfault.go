@@ -54,6 +54,14 @@ func (s *Simulator) frontAnswer(fault LoginFault) (answer, bool) {
 		return page(http.StatusOK, portalPage)
 	case LoginFirewall:
 		return page(http.StatusForbidden, firewallPage)
+	case LoginLater:
+		a := jsonAnswer(string(name), http.StatusBadRequest, errorBody{Error: "temporarily_unavailable"})
+		wait, _ := time.ParseDuration(arg) // it was checked
+		a.retryAfter = strconv.Itoa(int(wait / time.Second))
+		return a, true
+	case LoginBare:
+		status, _ := strconv.Atoi(arg) // it was checked
+		return answer{result: string(name), status: status}, true
 	case LoginStatus:
 		status, _ := strconv.Atoi(arg) // it was checked
 		return jsonAnswer(string(name), status, errorBody{Error: "unknown_error"}), true
@@ -77,7 +85,7 @@ func (s *Simulator) frontAnswer(fault LoginFault) (answer, bool) {
 	return answer{}, false
 }
 
-// spoil returns what is left of the good answer a.
+// spoil returns what fault makes of the good answer a.
 func spoil(a answer, fault LoginFault) answer {
 	switch fault {
 	case LoginCut:
@@ -86,6 +94,12 @@ func spoil(a answer, fault LoginFault) answer {
 		a.body = a.body[:len(a.body)/2]
 	case LoginErrorMember:
 		a.body = bytes.Replace(a.body, []byte("{"), []byte(`{"error":"server_error",`), 1)
+	case LoginEmptyError:
+		a.body = bytes.Replace(a.body, []byte("{"), []byte(`{"error":"",`), 1)
+		return a // as good as before
+	case LoginCreated:
+		a.status = http.StatusCreated
+		return a
 	default:
 		return a
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -73,6 +74,19 @@ var loginFaultTests = map[querysim.LoginFault]struct {
 	}},
 	querysim.LoginHTML:     {"faulty", func(t *testing.T, r rig, w wire) { w.checkPage(t, 200) }},
 	querysim.LoginFirewall: {"refused", func(t *testing.T, r rig, w wire) { w.checkPage(t, 403) }},
+	querysim.LoginLater: {"refused", func(t *testing.T, r rig, w wire) {
+		w.checkStatus(t, 400)
+		w.checkRetryAfter(t, "30")
+		if w.json(t)["error"] != "temporarily_unavailable" {
+			t.Errorf("got %s", w.body)
+		}
+	}},
+	querysim.LoginBare: {"refused", func(t *testing.T, r rig, w wire) {
+		w.checkStatus(t, 403)
+		if w.body != "" || w.header.Get("Content-Type") != "" {
+			t.Errorf("got %q %q, want nothing", w.header.Get("Content-Type"), w.body)
+		}
+	}},
 	querysim.LoginRedirect: {"faulty", func(t *testing.T, r rig, w wire) {
 		w.checkStatus(t, 307)
 		if got := w.header.Get("Location"); got != "https://elsewhere.invalid/token" {
@@ -108,6 +122,17 @@ var loginFaultTests = map[querysim.LoginFault]struct {
 		if w.json(t)["error"] != "server_error" {
 			t.Errorf("got %s, want an error member", w.body)
 		}
+	}},
+	querysim.LoginEmptyError: {"ok", func(t *testing.T, r rig, w wire) {
+		w.checkStatus(t, 200)
+		r.claimsOf(w)
+		if got, ok := w.json(t)["error"]; !ok || got != "" {
+			t.Errorf("got %s, want an empty error", w.body)
+		}
+	}},
+	querysim.LoginCreated: {"ok", func(t *testing.T, r rig, w wire) {
+		w.checkStatus(t, 201)
+		r.claimsOf(w)
 	}},
 	querysim.LoginNoExpiresIn: {"ok", func(t *testing.T, r rig, w wire) {
 		w.checkExpiresIn(t, nil)
@@ -175,18 +200,23 @@ func (w wire) checkExpiresIn(t *testing.T, want any) {
 }
 
 func TestLoginFaults(t *testing.T) {
-	if len(loginFaultTests) != len(querysim.LoginFaults()) {
-		t.Errorf("%d tests of %d faults", len(loginFaultTests), len(querysim.LoginFaults()))
+	for fault := range loginFaultTests {
+		if !slices.Contains(querysim.LoginFaults(), fault) {
+			t.Errorf("loginFaultTests has %s, which is no fault", fault)
+		}
 	}
 	for _, fault := range querysim.LoginFaults() {
 		t.Run(string(fault), func(t *testing.T) {
+			tt, ok := loginFaultTests[fault]
+			if !ok {
+				t.Fatal("it has no row in loginFaultTests")
+			}
 			if fault.Meaning() == "" {
 				t.Error("it has no meaning")
 			}
 			events := make(chan querysim.Event, 10)
 			r := newRig(t, querysim.Options{Now: newClock().Now, OnEvent: func(e querysim.Event) { events <- e }})
 			r.setFaults(querysim.Faults{Login: fault, LoginNext: 1})
-			tt := loginFaultTests[fault]
 			w := exchange(t, vyoptaAttempt().request(t, r.login))
 			s := r.sim.Stats()
 			tt.check(t, r, w)
@@ -213,6 +243,8 @@ func TestLoginFaultArguments(t *testing.T) {
 	}
 	login(querysim.LoginStatus.With("502")).checkStatus(t, 502)
 	login(querysim.LoginTooMany.With("2m")).checkRetryAfter(t, "120")
+	login(querysim.LoginLater.With("1m")).checkRetryAfter(t, "60")
+	login(querysim.LoginBare.With("423")).checkStatus(t, 423)
 	login(querysim.LoginBusyDate.With("0s")).checkRetryAfter(t, "Wed, 04 Mar 2026 05:06:07 GMT")
 	if got := login(querysim.LoginRedirect.With("http://127.0.0.1:9/a?b=c")).header.Get("Location"); got != "http://127.0.0.1:9/a?b=c" {
 		t.Errorf("Location: got %q", got)

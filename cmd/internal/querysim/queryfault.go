@@ -75,7 +75,7 @@ func misbehave(w http.ResponseWriter, r *http.Request, fault QueryFault) {
 		status, _ := strconv.Atoi(arg) // it was checked
 		writeJSON(w, status, errorBody{Error: "server_error"})
 	case QueryReset:
-		dropConnection(w, true)
+		dropConnection(w, r, true)
 	case QueryCut:
 		const part = `{"totalCount":1,"totalPages":1,"content":[`
 		w.Header().Set("Content-Type", "application/json")
@@ -83,6 +83,6 @@ func misbehave(w http.ResponseWriter, r *http.Request, fault QueryFault) {
 		w.WriteHeader(http.StatusOK)
 		_, _ = io.WriteString(w, part) // net/http closes what was not sent whole
 	case QueryStale:
-		dropConnection(w, false)
+		dropConnection(w, r, false)
 	}
 }

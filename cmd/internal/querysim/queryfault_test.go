@@ -3,9 +3,14 @@ package querysim_test
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -44,11 +49,17 @@ var queryFaultTests = map[querysim.QueryFault]func(t *testing.T, w wire){
 }
 
 func TestQueryFaults(t *testing.T) {
-	if len(queryFaultTests) != len(querysim.QueryFaults()) {
-		t.Errorf("%d tests of %d faults", len(queryFaultTests), len(querysim.QueryFaults()))
+	for fault := range queryFaultTests {
+		if !slices.Contains(querysim.QueryFaults(), fault) {
+			t.Errorf("queryFaultTests has %s, which is no fault", fault)
+		}
 	}
 	for _, fault := range querysim.QueryFaults() {
 		t.Run(string(fault), func(t *testing.T) {
+			check, ok := queryFaultTests[fault]
+			if !ok {
+				t.Fatal("it has no row in queryFaultTests")
+			}
 			if fault.Meaning() == "" {
 				t.Error("it has no meaning")
 			}
@@ -60,7 +71,7 @@ func TestQueryFaults(t *testing.T) {
 				if fault == querysim.QueryStale && text != token {
 					w.checkStatus(t, 401)
 				} else {
-					queryFaultTests[fault](t, w)
+					check(t, w)
 				}
 			}
 			s := r.sim.Stats()
@@ -77,6 +88,23 @@ func TestQueryFaults(t *testing.T) {
 			r.setFaults(querysim.Faults{})
 			exchange(t, r.namesRequest(token)).checkStatus(t, 200)
 		})
+	}
+}
+
+// A constant without a row is a fault that nobody can ask for.
+func TestEveryFaultHasARow(t *testing.T) {
+	text, err := os.ReadFile("faults.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants := regexp.MustCompile(`(?m)^\t\w+ +(?:Login|Query)Fault += "(.+)"$`).FindAllStringSubmatch(string(text), -1)
+	if got, want := len(constants), len(querysim.LoginFaults())+len(querysim.QueryFaults()); got != want {
+		t.Errorf("got %d constants of faults, and %d rows", got, want)
+	}
+	for _, c := range constants {
+		if !slices.Contains(querysim.LoginFaults(), querysim.LoginFault(c[1])) && !slices.Contains(querysim.QueryFaults(), querysim.QueryFault(c[1])) {
+			t.Errorf("%s has no row", c[1])
+		}
 	}
 }
 
@@ -186,28 +214,65 @@ func TestQueryFaultsGuardAnotherHandler(t *testing.T) {
 	}
 }
 
-func TestResetOverTLS(t *testing.T) {
-	r := newRig(t, querysim.Options{})
-	r.setFaults(querysim.Faults{Query: querysim.QueryReset})
-	srv := httptest.NewUnstartedServer(r.sim.QueryHandler())
-	srv.EnableHTTP2 = true // cannot be hijacked
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	for _, h2 := range []bool{true, false} {
-		tr := srv.Client().Transport.(*http.Transport).Clone()
-		tr.ForceAttemptHTTP2 = h2
-		if !h2 {
-			tr.TLSClientConfig.NextProtos = []string{"http/1.1"}
+// Over both protocols these faults end the connection, as they say, where the
+// server tells of it, and over HTTP/2 the stream where it does not.
+func TestConnectionFaultsOverTLS(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		for _, h2 := range []bool{true, false} {
+			for _, fault := range []querysim.QueryFault{querysim.QueryReset, querysim.QueryStale} {
+				t.Run(fmt.Sprint(told, h2, fault), func(t *testing.T) {
+					r := newRig(t, querysim.Options{})
+					token := r.token()
+					r.setFaults(querysim.Faults{Query: fault})
+					srv := httptest.NewUnstartedServer(r.sim.QueryHandler())
+					srv.EnableHTTP2 = h2
+					if told {
+						srv.Config.ConnContext = querysim.ConnContext
+					}
+					conns := 0
+					srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+						if s == http.StateNew {
+							conns++
+						}
+					}
+					srv.StartTLS()
+					t.Cleanup(srv.Close)
+					tr := srv.Client().Transport.(*http.Transport)
+					ask := func() error {
+						req, err := http.NewRequest("POST", srv.URL+namesPath, strings.NewReader("x"))
+						if err != nil {
+							t.Fatal(err)
+						}
+						req.Header.Set("Authorization", "Bearer "+token)
+						resp, err := tr.RoundTrip(req)
+						if err != nil {
+							return err
+						}
+						_, _ = io.Copy(io.Discard, resp.Body)
+						return resp.Body.Close()
+					}
+					if fault == querysim.QueryStale {
+						if err := ask(); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if ask() == nil {
+						t.Error("got an answer, want none")
+					}
+					r.setFaults(querysim.Faults{})
+					if err := ask(); err != nil {
+						t.Fatal(err)
+					}
+					want := 2
+					if h2 && !told {
+						want = 1
+					}
+					if conns != want {
+						t.Errorf("got %d connections, want %d", conns, want)
+					}
+				})
+			}
 		}
-		req, err := http.NewRequest("POST", srv.URL, strings.NewReader("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp, err := tr.RoundTrip(req); err == nil {
-			resp.Body.Close()
-			t.Errorf("HTTP/2 %v: got %d, want an error", h2, resp.StatusCode)
-		}
-		tr.CloseIdleConnections()
 	}
 }
 

@@ -22,6 +22,7 @@ type Options struct {
 	Seed       uint64           // of the data; 0 is a seed too
 	Username   string           // of the account; empty: the constant Username
 	Now        func() time.Time // called from many goroutines; nil: time.Now
+	ClientKey  *ecdsa.PublicKey // verifies client assertions (RFC 7523, ES256), in place of a client secret; nil: none is accepted
 
 	// OnEvent is told of each login, before it is answered, and of each
 	// revocation. It may be called from many goroutines at once and should
@@ -73,6 +74,7 @@ type Simulator struct {
 	username string
 	now      func() time.Time
 	onEvent  func(Event)
+	clients  *ecdsa.PublicKey // Options.ClientKey
 	tokens   *tokenStore
 	data     data
 
@@ -114,6 +116,7 @@ func New(o Options) (*Simulator, error) {
 		username: o.Username,
 		now:      o.Now,
 		onEvent:  o.OnEvent,
+		clients:  o.ClientKey,
 		tokens:   tokens,
 		data:     data{seed: o.Seed},
 		password: Password,

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -143,7 +144,10 @@ func graphnetAttempt() attempt {
 	}
 }
 
-func graphnet() querysim.Vendor { return querysim.Vendors()[2] }
+func graphnet() querysim.Vendor {
+	all := querysim.Vendors()
+	return all[slices.IndexFunc(all, func(v querysim.Vendor) bool { return v.Name == "graphnet" })]
+}
 
 // token logs in at vyopta.
 func (r rig) token() string {

@@ -71,6 +71,14 @@ func FaultSettings() []Setting {
 			get:   func(f Faults) string { return f.QueryDelay.String() },
 			set:   func(f *Faults, text string) error { return setDelay(&f.QueryDelay, text) },
 		},
+		switchSetting("one-session", "a login ends the account's other tokens", func(f *Faults) *bool { return &f.OneSession }),
+		{
+			Name:  "token-delay",
+			Usage: "`duration` from the issue of a token until the Query Service takes it",
+			get:   func(f Faults) string { return f.TokenDelay.String() },
+			set:   func(f *Faults, text string) error { return setDelay(&f.TokenDelay, text) },
+		},
+		switchSetting("single-use", "a token ends when the Query Service has taken it once", func(f *Faults) *bool { return &f.SingleUse }),
 		{
 			Name:  "skew",
 			Usage: "`duration` that the clock of all servers is ahead; -90s: behind",
@@ -80,17 +88,23 @@ func FaultSettings() []Setting {
 				return err
 			},
 		},
-		{
-			Name:   "brute-force-lock",
-			Usage:  "lock the account after failed logins at vyopta and wxp, as a Keycloak does by default",
-			Switch: true,
-			get:    func(f Faults) string { return strconv.FormatBool(f.BruteForceLock) },
-			set: func(f *Faults, text string) (err error) {
-				if f.BruteForceLock, err = strconv.ParseBool(text); err != nil {
-					return errors.New("give true or false")
-				}
-				return nil
-			},
+		switchSetting("brute-force-lock", "lock the account after failed logins at vyopta and wxp, as a Keycloak does by default",
+			func(f *Faults) *bool { return &f.BruteForceLock }),
+	}
+}
+
+// switchSetting is a setting for the field that of returns.
+func switchSetting(name, usage string, of func(*Faults) *bool) Setting {
+	return Setting{
+		Name:   name,
+		Usage:  usage,
+		Switch: true,
+		get:    func(f Faults) string { return strconv.FormatBool(*of(&f)) },
+		set: func(f *Faults, text string) (err error) {
+			if *of(f), err = strconv.ParseBool(text); err != nil {
+				return errors.New("give true or false")
+			}
+			return nil
 		},
 	}
 }

@@ -38,11 +38,11 @@ type tokenStore struct {
 
 	mu       sync.Mutex    // guards what follows
 	lifetime time.Duration // of the tokens issued from now on
-	// live holds when each token ends, by jti. The moment is kept here because
-	// iat and exp are whole seconds: a token issued at 0.9 s would, by its exp,
-	// live up to a second less than it was promised. Ended tokens are dropped
+	// live holds when each token begins and ends, by jti. The moments are kept here
+	// because iat and exp are whole seconds: a token issued at 0.9 s would, by its
+	// exp, live up to a second less than it was promised. Ended tokens are dropped
 	// at the next login, so live holds at most those of one lifetime.
-	live map[string]time.Time
+	live map[string]span
 	// verified holds the jti of each text whose signature was found good, by
 	// hash, so that a load test measures bearerd and not this signature. It is
 	// emptied at each login. What it says of a token that is no longer in live
@@ -53,6 +53,12 @@ type tokenStore struct {
 }
 
 type subjectAt struct{ vendor, subject string }
+
+// span is a token's life, and whose it is.
+type span struct {
+	from, ends time.Time
+	of         subjectAt
+}
 
 func newTokenStore(lifetime time.Duration) (*tokenStore, error) {
 	// ES256, because an RSA key takes up to a second to make.
@@ -70,7 +76,7 @@ func newTokenStore(lifetime time.Duration) (*tokenStore, error) {
 			jwt.WithStrictDecoding(),
 			jwt.WithoutClaimsValidation(),
 		),
-		live:     map[string]time.Time{},
+		live:     map[string]span{},
 		verified: map[[sha256.Size]byte]string{},
 		last:     map[subjectAt]issued{},
 	}, nil
@@ -87,8 +93,8 @@ type issued struct {
 const opaquePrefix = "opaque-"
 
 // issue makes a token for subject that is live from now for one lifetime, in
-// the form that fault gives it.
-func (ts *tokenStore) issue(v Vendor, subject string, now time.Time, fault LoginFault) (issued, error) {
+// the form that fault gives it. Where alone is set it ends the subject's others.
+func (ts *tokenStore) issue(v Vendor, subject string, now time.Time, fault LoginFault, alone bool) (issued, error) {
 	if fault == LoginSameToken {
 		if t, ok := ts.again(v, subject, now); ok {
 			return t, nil
@@ -138,11 +144,12 @@ func (ts *tokenStore) issue(v Vendor, subject string, now time.Time, fault Login
 
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	maps.DeleteFunc(ts.live, func(_ string, ends time.Time) bool { return !now.Before(ends) })
+	of := subjectAt{v.Name, subject}
+	maps.DeleteFunc(ts.live, func(_ string, life span) bool { return !now.Before(life.ends) || alone && life.of == of })
 	clear(ts.verified)
-	ts.live[t.id] = t.ends
+	ts.live[t.id] = span{now, t.ends, of}
 	if fault != LoginNoIssuedAt && fault != LoginOpaque {
-		ts.last[subjectAt{v.Name, subject}] = t
+		ts.last[of] = t
 	}
 	return t, nil
 }
@@ -165,8 +172,9 @@ func (ts *tokenStore) sign(c claims) (string, error) {
 	return text, nil
 }
 
-// good reports whether text is a token of this store that is live now.
-func (ts *tokenStore) good(text string, now time.Time) bool {
+// good reports whether text is a token of this store that is live now, and not
+// younger than f lets it be.
+func (ts *tokenStore) good(text string, now time.Time, f Faults) bool {
 	hash := sha256.Sum256([]byte(text))
 	ts.mu.Lock()
 	id, ok := ts.verified[hash]
@@ -183,11 +191,14 @@ func (ts *tokenStore) good(text string, now time.Time) bool {
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	ends, live := ts.live[id]
-	if !live || !now.Before(ends) {
+	life, live := ts.live[id]
+	if !live || !now.Before(life.ends) || f.TokenDelay > 0 && now.Before(life.from.Add(f.TokenDelay)) {
 		return false
 	}
 	ts.verified[hash] = id
+	if f.SingleUse {
+		delete(ts.live, id)
+	}
 	return true
 }
 
@@ -196,8 +207,8 @@ func (ts *tokenStore) revoke(now time.Time) int {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	n := 0
-	for _, ends := range ts.live {
-		if now.Before(ends) {
+	for _, life := range ts.live {
+		if now.Before(life.ends) {
 			n++
 		}
 	}
@@ -214,13 +225,13 @@ func (s *Simulator) RequireToken(next http.Handler) http.Handler {
 		if !waited(r, s.beginQuery()) {
 			return
 		}
-		skew := s.Faults().Skew
-		now := s.now().Add(skew)
-		if skew != 0 {
+		faults := s.Faults()
+		now := s.now().Add(faults.Skew)
+		if faults.Skew != 0 {
 			w.Header().Set("Date", httpDate(now)) // without it net/http's is right
 		}
 		text, wellFormed := bearerToken(r.Header)
-		good := wellFormed && s.tokens.good(text, now)
+		good := wellFormed && s.tokens.good(text, now, faults)
 		fault := s.judgeQuery(r, wellFormed, good)
 		switch {
 		case fault != "":

@@ -341,3 +341,40 @@ func TestSetLifetime(t *testing.T) {
 		}
 	}
 }
+
+func TestOneSession(t *testing.T) {
+	r := newRig(t, querysim.Options{})
+	first := r.token()
+	r.setFaults(querysim.Faults{OneSession: true})
+	other, _ := r.tokens(graphnetAttempt()) // of another account
+	second := r.token()
+	for i, want := range map[string]int{first: 401, second: 200, other: 200} {
+		if got := r.ask(i, "GET", namesPath); got.status != want {
+			t.Errorf("got %d, want %d", got.status, want)
+		}
+	}
+}
+
+func TestTokenDelay(t *testing.T) {
+	c := newClock()
+	r := newRig(t, querysim.Options{Now: c.Now})
+	r.setFaults(querysim.Faults{TokenDelay: time.Second})
+	token := r.token()
+	for _, want := range []int{401, 200} {
+		if got := r.ask(token, "GET", namesPath); got.status != want {
+			t.Errorf("got %d, want %d", got.status, want)
+		}
+		c.Advance(time.Second)
+	}
+}
+
+func TestSingleUse(t *testing.T) {
+	r := newRig(t, querysim.Options{})
+	r.setFaults(querysim.Faults{SingleUse: true})
+	token, other := r.token(), r.token()
+	for i, token := range []string{token, token, other, other} {
+		if got, want := r.ask(token, "GET", namesPath), []int{200, 401, 200, 401}[i]; got.status != want {
+			t.Errorf("request %d: got %d, want %d", i, got.status, want)
+		}
+	}
+}

@@ -1,6 +1,0 @@
-//go:build unix && race
-
-package main
-
-// buildFlags makes the tested program watch for races when its tests do.
-var buildFlags = []string{"-race"}

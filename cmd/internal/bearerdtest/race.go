@@ -1,0 +1,6 @@
+//go:build race
+
+package bearerdtest
+
+// Race tells whether the race detector watches the tests, and the program with them.
+const Race = true

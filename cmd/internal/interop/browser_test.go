@@ -18,18 +18,39 @@ import (
 
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 )
 
 // pages serves testdata, and redirects to anywhere.
 func pages(t *testing.T) *httptest.Server {
+	server := httptest.NewServer(pagesHandler())
+	t.Cleanup(server.Close)
+	return server
+}
+
+// pagesIPv6 is pages at ::1.
+func pagesIPv6(t *testing.T) *httptest.Server {
+	t.Helper()
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		bearerdtest.Lacking(t, "::1")
+	}
+	server := httptest.NewUnstartedServer(pagesHandler())
+	_ = server.Listener.Close()
+	server.Listener = l
+	server.Start()
+	t.Cleanup(server.Close)
+	return server
+}
+
+func pagesHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", http.FileServer(http.Dir("testdata")))
 	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusTemporaryRedirect)
 	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server
+	return mux
 }
 
 // at is the URL of a server of this machine by another of its names.
@@ -38,9 +59,25 @@ func at(host string, server *httptest.Server) string {
 	return "http://" + net.JoinHostPort(host, port)
 }
 
-// newBrowser starts a browser with a profile of its own. To it, the names under
+// newBrowser starts a browser with a profile of its own, without what newer
+// browsers do for the likes of bearerd, and others do not. To it, the names under
 // .test are this machine's, and pages of the secure origins came by https.
 func newBrowser(t *testing.T, secure ...string) context.Context {
+	t.Helper()
+	return startBrowser(t,
+		chromedp.Flag("unsafely-treat-insecure-origin-as-secure", strings.Join(secure, ",")),
+		withoutLocalNetworkAccess,
+	)
+}
+
+var withoutLocalNetworkAccess = chromedp.Flag("disable-features", strings.Join([]string{
+	"LocalNetworkAccessChecks", "LocalNetworkAccessChecksWebSockets", "LocalNetworkAccessForNavigations",
+	"LocalNetworkAccessForSubframeNavigations", "LocalNetworkAccessForWorkers",
+	"BlockInsecurePrivateNetworkRequests", "PrivateNetworkAccessNullIpAddress",
+}, ","))
+
+// startBrowser starts a browser with a profile of its own.
+func startBrowser(t *testing.T, options ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	var file string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -50,11 +87,11 @@ func newBrowser(t *testing.T, secure ...string) context.Context {
 		}
 	}
 	if file == "" {
-		lacking(t, "chromium")
+		bearerdtest.Lacking(t, "chromium")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx,
+	ctx, cancel = chromedp.NewExecAllocator(ctx, append([]chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(file),
 		chromedp.Flag("headless", "new"),
 		chromedp.NoSandbox, // root, as whom containers run, cannot have it
@@ -68,14 +105,7 @@ func newBrowser(t *testing.T, secure ...string) context.Context {
 		chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("disable-popup-blocking", true),
 		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1"),
-		chromedp.Flag("unsafely-treat-insecure-origin-as-secure", strings.Join(secure, ",")),
-		// What newer browsers do for the likes of bearerd, and others do not.
-		chromedp.Flag("disable-features", strings.Join([]string{
-			"LocalNetworkAccessChecks", "LocalNetworkAccessChecksWebSockets", "LocalNetworkAccessForNavigations",
-			"LocalNetworkAccessForSubframeNavigations", "LocalNetworkAccessForWorkers",
-			"BlockInsecurePrivateNetworkRequests", "PrivateNetworkAccessNullIpAddress",
-		}, ",")),
-	)
+	}, options...)...)
 	t.Cleanup(cancel) // waits until the browser has ended
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
@@ -132,7 +162,7 @@ func wantBroken(t *testing.T, u *upstream, base string, readers []string, reads 
 	arrived := 0
 	for name := range reads {
 		if cannot[name] == "" {
-			eventually(t, "upstream gets "+base+name, func() bool { return len(u.to(base+name)) > 0 })
+			bearerdtest.Eventually(t, bearerdtest.Soon, "upstream gets "+base+name, func() bool { return len(u.to(base+name)) > 0 })
 			arrived++
 		}
 	}
@@ -155,7 +185,7 @@ func wantRefused(t *testing.T, p *process, u *upstream, base string, reads map[s
 	t.Helper()
 	for name, read := range reads {
 		if cannot[name] == "" {
-			eventually(t, "bearerd refuses "+base+name, func() bool { return len(p.to(base+name)) > 0 })
+			bearerdtest.Eventually(t, bearerdtest.Soon, "bearerd refuses "+base+name, func() bool { return len(p.to(base+name)) > 0 })
 		}
 		if strings.Contains(read, treasure) {
 			t.Errorf("%s: the page read what the account may see: %q", name, read)
@@ -214,6 +244,7 @@ func TestBrowserAttacks(t *testing.T) {
 	t.Run("bearerd", func(t *testing.T) {
 		u := newUpstream(t)
 		p := u.start(t, "BEARERD_ALLOW_UPGRADE=true")
+		p.watch(t)
 		browser := newBrowser(t, internet)
 		for name, origin := range origins {
 			base := "/" + name + "/"
@@ -229,47 +260,164 @@ func TestBrowserAttacks(t *testing.T) {
 	})
 }
 
-// TestBrowserRebinding has a page call its own origin, after the attacker's
-// server has gone and another has the port: to the browser that is what it is
-// when the name gets another address.
+// succeed has a page of name call its own origin, after the server that it came
+// from has gone and next has the port: to the browser that is what it is when the
+// name gets another address, or when another program is started there.
+func succeed(t *testing.T, browser context.Context, former *httptest.Server, name, base string, next func(addr string)) map[string]string {
+	t.Helper()
+	origin := at(name, former)
+	tab := open(t, browser, origin+"/attack.html")
+	former.Close()
+	_, port, _ := net.SplitHostPort(former.Listener.Addr().String())
+	next(net.JoinHostPort("127.0.0.1", port))
+	return run(t, tab, fmt.Sprintf("rebound, %q", origin+base))
+}
+
+// bareAt serves the bare proxy before u at addr.
+func bareAt(t *testing.T, u *upstream, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := httptest.NewUnstartedServer(u.bare(t))
+	_ = bare.Listener.Close()
+	bare.Listener = l
+	bare.Start()
+	t.Cleanup(bare.Close)
+}
+
+// TestBrowserRebinding has a page's name get another address.
 func TestBrowserRebinding(t *testing.T) {
 	const base = "/rebound/"
-	rebind := func(t *testing.T, browser context.Context, next func(addr string)) map[string]string {
-		attacker := pages(t)
-		origin, addr := at("rebind.test", attacker), attacker.Listener.Addr().String()
-		tab := open(t, browser, origin+"/attack.html")
-		attacker.Close()
-		next(addr)
-		return run(t, tab, fmt.Sprintf("rebound, %q", origin+base))
-	}
 	t.Run("bare", func(t *testing.T) {
 		u := newUpstream(t)
-		reads := rebind(t, newBrowser(t), func(addr string) {
-			l, err := net.Listen("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			bare := httptest.NewUnstartedServer(u.bare(t))
-			_ = bare.Listener.Close()
-			bare.Listener = l
-			bare.Start()
-			t.Cleanup(bare.Close)
-		})
+		reads := succeed(t, newBrowser(t), pages(t), "rebind.test", base, func(addr string) { bareAt(t, u, addr) })
 		wantBroken(t, u, base, reboundReaders, reads)
 	})
 	t.Run("bearerd", func(t *testing.T) {
-		u := newUpstream(t)
-		browser := newBrowser(t)
-		var p *process
-		reads := rebind(t, browser, func(addr string) {
-			p = u.start(t, "BEARERD_LISTEN="+addr, "BEARERD_ALLOW_UPGRADE=true")
-		})
-		wantRefused(t, p, u, base, reads)
-		// Its own origin's answer it may read: it says only that.
-		if read := reads["get"]; !strings.Contains(read, "host_not_allowed") {
-			t.Errorf("the page read %q, want bearerd's refusal", read)
+		wantRebindingRefused(t, newBrowser(t), pages(t), "rebind.test", base)
+	})
+}
+
+// wantRebindingRefused has a page of name become bearerd's neighbour, and expects
+// that it reads no more than bearerd's refusal.
+func wantRebindingRefused(t *testing.T, browser context.Context, former *httptest.Server, name, base string, env ...string) {
+	t.Helper()
+	u := newUpstream(t)
+	var p *process
+	reads := succeed(t, browser, former, name, base, func(addr string) {
+		p = u.start(t, append([]string{"BEARERD_LISTEN=" + addr, "BEARERD_ALLOW_UPGRADE=true"}, env...)...)
+	})
+	want := "host_not_allowed"
+	if len(env) > 0 {
+		want = "header_required"
+	}
+	for name, read := range reads {
+		bearerdtest.Eventually(t, bearerdtest.Soon, "bearerd refuses "+base+name, func() bool { return len(p.to(base+name)) > 0 })
+		if strings.Contains(read, treasure) {
+			t.Errorf("%s: the page read what the account may see: %q", name, read)
 		}
-		wantOnly(t, browser, p, u)
+	}
+	for _, r := range p.to(base) {
+		if r.Code != want {
+			t.Errorf("%s %s was answered with %d %s, want %s", r.Method, r.Path, r.Status, r.Code, want)
+		}
+	}
+	// Its own origin's answer it may read: it says only that.
+	if read := reads["get"]; !strings.Contains(read, want) {
+		t.Errorf("the page read %q, want bearerd's refusal", read)
+	}
+	for _, r := range u.to(base) {
+		t.Errorf("%s %s reached upstream", r.Method, r.URL.Path)
+	}
+}
+
+// TestBrowserDockerName has a page come from a name that only Docker's machines
+// own, as a rogue name server can have it, and that name then mean this machine.
+// Chromium by itself (Local Network Access, as it is by default) stops a page that
+// came from a public address, and not one of the network that it is on: it asks
+// nobody on the way from there to loopback.
+func TestBrowserDockerName(t *testing.T) {
+	const base, name = "/rebound/", "host.docker.internal"
+	const listed, header = "BEARERD_ALLOWED_HOSTS=" + name, "BEARERD_REQUIRE_HEADER=X-Bearerd-Key: of-this-test"
+	for _, test := range []struct {
+		what, space string
+		off         bool // Local Network Access
+		stopped     bool // by the browser
+	}{
+		{"Local Network Access by default, a page of the internet", "public", false, true},
+		{"Local Network Access by default, a page of this network", "local", false, false},
+		{"Local Network Access off, a page of the internet", "public", true, false},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			var formers []*httptest.Server
+			var spaces []string
+			for range 4 {
+				former := pagesIPv6(t)
+				formers = append(formers, former)
+				spaces = append(spaces, former.Listener.Addr().String()+"="+test.space)
+			}
+			options := []chromedp.ExecAllocatorOption{
+				// ::1, where the page is at first, and 127.0.0.1.
+				chromedp.Flag("host-resolver-rules", "MAP *.internal localhost"),
+				chromedp.Flag("ip-address-space-overrides", strings.Join(spaces, ",")),
+			}
+			if test.off {
+				options = append(options, withoutLocalNetworkAccess)
+			}
+			browser := startBrowser(t, options...)
+
+			t.Run("bare", func(t *testing.T) {
+				u := newUpstream(t)
+				reads := succeed(t, browser, formers[0], name, base, func(addr string) { bareAt(t, u, addr) })
+				if !test.stopped {
+					wantBroken(t, u, base, reboundReaders, reads)
+					return
+				}
+				for attack, read := range reads {
+					if read != "" || len(u.to(base+attack)) > 0 {
+						t.Errorf("%s: upstream got %d requests, and the page read %q: Chromium no longer stops it", attack, len(u.to(base+attack)), read)
+					}
+				}
+			})
+			if test.stopped {
+				return
+			}
+			t.Run("bearerd", func(t *testing.T) { wantRebindingRefused(t, browser, formers[1], name, base) })
+			t.Run("listed, with a header", func(t *testing.T) {
+				wantRebindingRefused(t, browser, formers[2], name, base, listed, header)
+			})
+			t.Run("listed", func(t *testing.T) { // what the warning is about
+				u := newUpstream(t)
+				var p *process
+				reads := succeed(t, browser, formers[3], name, base, func(addr string) {
+					p = u.start(t, "BEARERD_LISTEN="+addr, "BEARERD_ALLOW_UPGRADE=true", listed)
+				})
+				wantBroken(t, u, base, reboundReaders, reads)
+				if !strings.Contains(p.Text(), "whoever answers for "+name) {
+					t.Errorf("bearerd did not warn:\n%s", p.Text())
+				}
+			})
+		})
+	}
+}
+
+// TestBrowserFormerServersPage has a page of localhost outlive its server, whose
+// port bearerd then gets: it is of bearerd's own origin, and only a header that it
+// does not know keeps it out.
+func TestBrowserFormerServersPage(t *testing.T) {
+	const base = "/former/"
+	browser := newBrowser(t)
+	t.Run("without a header", func(t *testing.T) {
+		u := newUpstream(t)
+		reads := succeed(t, browser, pages(t), "localhost", base, func(addr string) {
+			u.start(t, "BEARERD_LISTEN="+addr, "BEARERD_ALLOW_UPGRADE=true")
+		})
+		wantBroken(t, u, base, reboundReaders, reads)
+	})
+	t.Run("with a header", func(t *testing.T) {
+		wantRebindingRefused(t, browser, pages(t), "localhost", base, "BEARERD_REQUIRE_HEADER=X-Bearerd-Key: of-this-test")
 	})
 }
 
@@ -313,7 +461,7 @@ func TestBrowserListedOrigin(t *testing.T) {
 	}
 	for name := range works {
 		if name != "problem" { // it is elsewhere
-			eventually(t, "another origin's "+name+" comes to bearerd", func() bool { return len(p.to("/app/other/"+name)) > 0 })
+			bearerdtest.Eventually(t, bearerdtest.Soon, "another origin's "+name+" comes to bearerd", func() bool { return len(p.to("/app/other/"+name)) > 0 })
 		}
 	}
 }
@@ -350,6 +498,7 @@ func TestBrowserDevProxy(t *testing.T) {
 	u := newUpstream(t)
 	p := u.start(t, "BEARERD_ALLOWED_ORIGINS="+at("localhost", listed), "BEARERD_ALLOW_UPGRADE=true",
 		"BEARERD_ALLOWED_PATHS=/kept/listed,/kept/other,/changed/listed,/changed/other,/last")
+	p.watch(t)
 	for _, server := range []*httptest.Server{listed, other} {
 		server.Config.Handler = devServer(t, p.url)
 		server.Start()

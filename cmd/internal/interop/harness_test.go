@@ -1,8 +1,6 @@
 package interop_test
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
@@ -13,39 +11,22 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
 // These tests run the built bearerd with programs that others wrote.
 
-// program is the path of bearerd, made once.
-var program = sync.OnceValues(func() (file string, err error) {
-	if programDir, err = os.MkdirTemp("", "bearerd-interop-"); err != nil {
-		return "", err
-	}
-	file = filepath.Join(programDir, "bearerd")
-	build := exec.Command("go", "build", "-o", file, "./cmd/bearerd")
-	build.Dir = "../../.." // of bearerd's own go.mod
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return file, nil
-})
-
-var programDir string // set by program
-
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if programDir != "" {
-		_ = os.RemoveAll(programDir)
-	}
+	bearerdtest.Clean()
 	os.Exit(code)
 }
 
@@ -204,12 +185,11 @@ func (u *upstream) bare(t *testing.T) *httputil.ReverseProxy {
 
 // process is a running bearerd.
 type process struct {
-	cmd    *exec.Cmd
-	url    string // of the data listener
-	ended  chan struct{}
-	mu     sync.Mutex // guards what follows
-	output bytes.Buffer
-	log    []request
+	*bearerdtest.Process
+	url string // of the data listener, by its name
+
+	mu      sync.Mutex // guards watched
+	watched []request
 }
 
 // request is a line of the access log.
@@ -232,108 +212,56 @@ func (u *upstream) start(t *testing.T, env ...string) *process {
 // start runs bearerd, and waits until it serves.
 func start(t *testing.T, env ...string) *process {
 	t.Helper()
-	file, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(file)
-	cmd.Env = append([]string{ // os/exec keeps the last of each name
+	var w bearerdtest.World
+	p := w.StartProgram(t, bearerdtest.Command(t), append([]string{
 		"BEARERD_LISTEN=localhost:0", "BEARERD_ADMIN_LISTEN=off", "BEARERD_LOG_FORMAT=json",
-	}, env...)
-	stderr, err := cmd.StderrPipe()
+	}, env...)...)
+	at, err := url.Parse(p.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	return &process{Process: p, url: "http://localhost:" + at.Port()}
+}
+
+// watch has the url of p lead through a server that changes nothing and keeps what
+// bearerd makes of each request, as if it stood in the access log: that has only
+// some of the lines of refusals, of which anybody can make any number.
+func (p *process) watch(t *testing.T) {
+	t.Helper()
+	to, err := url.Parse(p.url)
+	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: cmd, ended: make(chan struct{})}
-	serving := make(chan string, 1)
-	go p.read(stderr, serving)
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-p.ended
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("what bearerd wrote:\n%s", p.text())
-		}
+	web := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.SetURL(to)
+			pr.Out.Host = pr.In.Host
+		},
+		ModifyResponse: func(resp *http.Response) error {
+			_, code, _ := strings.Cut(resp.Header.Get("Proxy-Status"), `details="`)
+			code, _, _ = strings.Cut(code, `"`)
+			r := resp.Request
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.watched = append(p.watched, request{Message: "request", Method: r.Method, Path: r.URL.Path, Code: code, Status: resp.StatusCode})
+			return nil
+		},
 	})
-	select {
-	case at := <-serving:
-		_, port, _ := strings.Cut(at, ":")
-		p.url = "http://localhost:" + port
-	case <-p.ended:
-		t.Fatalf("bearerd ended at its start:\n%s", p.text())
-	case <-time.After(20 * time.Second):
-		t.Fatal("bearerd did not say that it serves")
-	}
-	return p
+	t.Cleanup(web.Close)
+	p.url = at("localhost", web)
 }
 
-// read keeps all output, and tells the first listener's address.
-func (p *process) read(r io.Reader, serving chan<- string) {
-	defer close(p.ended)
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		var line struct {
-			request
-			Listen []string
-		}
-		err := json.Unmarshal(lines.Bytes(), &line)
-		p.mu.Lock()
-		p.output.Write(append(lines.Bytes(), '\n'))
-		if err == nil && line.Message == "request" {
-			p.log = append(p.log, line.request)
-		}
-		p.mu.Unlock()
-		if err == nil && line.Message == "serving" {
-			serving <- line.Listen[0]
-		}
-	}
-}
-
-func (p *process) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.String()
-}
-
-// to returns what the access log has of a path, or of all below one that ends
-// with a slash.
+// to returns what the access log, or who watches, has of a path, or of all below
+// one that ends with a slash.
 func (p *process) to(path string) []request {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	var found []request
-	for _, r := range p.log {
-		if matches(path, r.Path) {
-			found = append(found, r)
+	all := slices.Clone(p.watched)
+	p.mu.Unlock()
+	for line := range strings.Lines(p.Text()) {
+		var r request
+		if json.Unmarshal([]byte(line), &r) == nil && r.Message == "request" {
+			all = append(all, r)
 		}
 	}
-	return found
-}
-
-// eventually waits until ok says yes.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	const within = 20 * time.Second
-	deadline := time.Now().Add(within)
-	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
-		if ok() {
-			tick.Stop()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-	}
-}
-
-// lacking skips a test that this machine cannot run. Where CI=true each must
-// run, so that none is skipped for ever unseen.
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI=true, and this machine lacks %s (.ci/run packages gets it)", what)
-	}
-	t.Skipf("this machine lacks %s", what)
+	return slices.DeleteFunc(all, func(r request) bool { return !matches(path, r.Path) })
 }

@@ -4,20 +4,19 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 )
 
 // serveHTTP2 serves handler by TLS and HTTP/2, and returns its URL and bearerd's
@@ -33,24 +32,12 @@ func serveHTTP2(t *testing.T, handler http.Handler) (url, trust string) {
 	web.EnableHTTP2 = true
 	web.StartTLS()
 	t.Cleanup(web.Close)
-	return web.URL, trusting(t, web)
-}
-
-// trusting makes bearerd trust web's certificate.
-func trusting(t *testing.T, web *httptest.Server) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
-	if err := os.WriteFile(file, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return "BEARERD_CA_FILE=" + file
+	return web.URL, bearerdtest.Trusting(t, web)
 }
 
 func TestHTTP2Uploads(t *testing.T) {
 	s := newLogin(t)
 	url, trust := serveHTTP2(t, s.protect(t, echo))
-	p := start(t, s.env(url, trust, fmt.Sprint("BEARERD_REPLAY_BUFFER=", replayBuffer))...)
 	for _, body := range []upload{
 		{"none", 0, false},
 		{"held", replayBuffer, false},
@@ -59,6 +46,7 @@ func TestHTTP2Uploads(t *testing.T) {
 		{"of unknown length, too large", 3 << 20, true},
 	} {
 		text := strings.Repeat("0123456789abcde\n", body.size/16)
+		p := start(t, s.env(url, trust, fmt.Sprint("BEARERD_REPLAY_BUFFER=", replayBuffer))...)
 		wantEcho(t, p.url, text)
 		s.revoke()
 		before := s.logins(200)
@@ -219,7 +207,7 @@ func serveFrames(t *testing.T, s *loginServer, serve func(f frames, attempt int,
 			}
 		}
 	})
-	return "https://" + listener.Addr().String(), trusting(t, certificate)
+	return "https://" + listener.Addr().String(), bearerdtest.Trusting(t, certificate)
 }
 
 // What upstream says of a POST that it ends without an answer decides whether
@@ -244,6 +232,7 @@ func TestHTTP2Refusals(t *testing.T) {
 			return false
 		}, false},
 		{"INTERNAL_ERROR", func(f frames) bool { return f.WriteRSTStream(f.id, http2.ErrCodeInternal) == nil }, false},
+		{"PROTOCOL_ERROR", func(f frames) bool { return f.WriteRSTStream(f.id, http2.ErrCodeProtocol) == nil }, false},
 		{"CANCEL", func(f frames) bool { return f.WriteRSTStream(f.id, http2.ErrCodeCancel) == nil }, false},
 		{"the end", func(frames) bool { return false }, false},
 	} {

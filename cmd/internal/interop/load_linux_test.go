@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/bearerd/bearerd/proxy"
 )
 
 // load is what the clients do, and what they get.
@@ -167,16 +169,19 @@ func (l *load) judge(t *testing.T, w *witness, upstream *link) {
 	wrongs := 0
 	for _, f := range l.failures {
 		var wrong string
-		switch f.code {
-		case "login_unavailable", "login_timeout":
+		fault := proxy.Code(f.code).Fault()
+		switch {
+		case f.code == string(proxy.LoginRejected):
+			wrong = "the login server refused nothing"
+		case fault == proxy.FaultLogin:
 			if w.held(f.from, f.to) {
 				wrong = "a good token was held"
 			}
-		case "upstream_unreachable", "upstream_timeout", "aborted":
+		case fault == proxy.FaultUpstream, f.code == "aborted":
 			if !upstream.wasToxic(f.from, f.to) {
 				wrong = "the link to upstream was good"
 			}
-		case "401": // the token ended on the way, and there was no newer one
+		case f.code == "401": // the token ended on the way, and there was no newer one
 			if !upstream.wasToxic(f.from, f.to) && !w.endedBetween(f.from, f.to) {
 				wrong = "the link to upstream was good"
 			}

@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 )
 
 // nginxConfig is for -p DIR; its %s are the listening socket, directives of the
@@ -60,6 +62,7 @@ http {
 			proxy_buffering off;
 		}
 		location /files/ { root .; }
+		location /444/ { return 444; }
 		location /small/ {
 			proxy_pass %s;
 			client_max_body_size 1k;
@@ -81,13 +84,7 @@ type nginx struct {
 // is what listen says besides the address: ssl, http2.
 func newNginx(t *testing.T, listen, directives string, backend http.HandlerFunc) *nginx {
 	t.Helper()
-	file, err := exec.LookPath("nginx")
-	if err != nil {
-		file = "/usr/sbin/nginx" // not on everybody's PATH
-		if _, err := os.Stat(file); err != nil {
-			lacking(t, "nginx")
-		}
-	}
+	file := need(t, "nginx")
 	n := &nginx{login: newLogin(t), dir: t.TempDir()}
 	verifier := httptest.NewServer(n.login.protect(t, func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(verifier.Close)
@@ -96,7 +93,7 @@ func newNginx(t *testing.T, listen, directives string, backend http.HandlerFunc)
 	certificate := httptest.NewUnstartedServer(nil)
 	certificate.StartTLS()
 	certificate.Close()
-	n.trust = trusting(t, certificate)
+	n.trust = bearerdtest.Trusting(t, certificate)
 	key, err := x509.MarshalPKCS8PrivateKey(certificate.TLS.Certificates[0].PrivateKey)
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +220,8 @@ func TestNginx(t *testing.T) {
 					{"of unknown length", replayBuffer / 2, true},
 				} {
 					text := strings.Repeat(smuggled, body.size/len(smuggled)+1)[:body.size]
-					for range 5 {
+					p := n.start(t)
+					for range atOnce {
 						wantEcho(t, p.url+"/api", "warm")
 						n.login.revoke()
 						wantReplay(t, p.url+"/api", body, text, true)
@@ -239,6 +237,35 @@ func TestNginx(t *testing.T) {
 				}
 			})
 			n.wantLog(t, kind.protocol)
+		})
+	}
+}
+
+// nginx leaves a request without an answer: over HTTP/2 by RST_STREAM with
+// PROTOCOL_ERROR, which net/http would answer by sending it again, without an end.
+func TestNginxLeaves(t *testing.T) {
+	for _, kind := range []struct {
+		name, listen, cause string
+		gets                int // attempts of a GET on a connection that is there
+	}{
+		{"TLS", "ssl", "closed the connection", 2},
+		{"HTTP2", "ssl http2", "upstream reset the HTTP/2 stream: PROTOCOL_ERROR", 2},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			n := newNginx(t, kind.listen, "", echo)
+			p := n.start(t)
+			wantEcho(t, p.url+"/api", "warm")
+			for method, attempts := range map[string]int{"GET": kind.gets, "POST": 1} {
+				wantEcho(t, p.url+"/api", "warm")
+				resp, body := fetch(t, method, p.url+"/444/"+method, nil)
+				if resp.StatusCode != 502 || !strings.Contains(body, `"upstream_unreachable"`) {
+					t.Errorf("%s: got %d %s, want 502 upstream_unreachable", method, resp.StatusCode, body)
+				}
+				if got := strings.Count(n.read(t, "access.log"), " "+method+" /444/"); got != attempts {
+					t.Errorf("%s: got %d requests at nginx, want %d", method, got, attempts)
+				}
+			}
+			bearerdtest.Eventually(t, bearerdtest.Soon, "lines that name the cause", func() bool { return strings.Count(p.Text(), kind.cause) >= 2 })
 		})
 	}
 }
@@ -295,7 +322,7 @@ func (o *onceEach) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // GETs and POSTs by turns, and calls each before every one. A GET never fails. A
 // POST may, with a 502, where nginx closes the connection that it goes out on:
 // how many did it returns. None is processed twice.
-func (o *onceEach) wantOnce(t *testing.T, n *nginx, p *process, from, to int, each func(serial int)) int {
+func (o *onceEach) wantOnce(t *testing.T, n *nginx, p *process, protocol string, from, to int, each func(serial int)) int {
 	t.Helper()
 	var serial, failed atomic.Int64
 	serial.Store(int64(from))
@@ -330,7 +357,7 @@ func (o *onceEach) wantOnce(t *testing.T, n *nginx, p *process, from, to int, ea
 		})
 	}
 	callers.Wait()
-	for path, times := range n.wantLog(t, "HTTP/1.1") {
+	for path, times := range n.wantLog(t, protocol) {
 		if times > 1 {
 			t.Errorf("nginx processed POST %s %d times", path, times)
 		}
@@ -350,10 +377,20 @@ func TestNginxKeepAliveLimits(t *testing.T) {
 	const rounds, each = 10, 200
 	failed := 0
 	for round := range rounds {
-		failed += o.wantOnce(t, n, p, round*each, (round+1)*each, func(int) {})
+		failed += o.wantOnce(t, n, p, "HTTP/1.1", round*each, (round+1)*each, func(int) {})
 		<-time.After(time.Second - 5*time.Millisecond + rand.N(10*time.Millisecond))
 	}
 	t.Logf("%d of %d POSTs were answered 502", failed, rounds*each/2)
+}
+
+// Over HTTP/2 a connection that has had its requests is ended by GOAWAY, which
+// says what upstream has not processed: nothing fails.
+func TestNginxGoAway(t *testing.T) {
+	o := &onceEach{seen: map[string]int{}}
+	n := newNginx(t, "ssl http2", "keepalive_requests 5;", o.ServeHTTP)
+	if failed := o.wantOnce(t, n, n.start(t), "HTTP/2.0", 0, 1000, func(int) {}); failed > 0 {
+		t.Errorf("%d POSTs were answered 502", failed)
+	}
 }
 
 // A reload under load closes connections as requests go out on them.
@@ -362,16 +399,19 @@ func TestNginxReload(t *testing.T) {
 	n := newNginx(t, "", "", o.ServeHTTP)
 	p := n.start(t)
 	const total, every = 1000, 100
-	failed := o.wantOnce(t, n, p, 0, total, func(serial int) {
+	var reloading sync.Mutex // nginx makes one of two signals that come together
+	failed := o.wantOnce(t, n, p, "HTTP/1.1", 0, total, func(serial int) {
 		if serial%every != 0 {
 			return
 		}
+		reloading.Lock()
+		defer reloading.Unlock()
+		reloads := func() int { return strings.Count(n.read(t, "error.log"), "gracefully shutting down") }
+		before := reloads()
 		if err := n.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Error(err)
 		}
-		eventually(t, "nginx reloads", func() bool {
-			return strings.Count(n.read(t, "error.log"), "gracefully shutting down") >= serial/every
-		})
+		bearerdtest.Eventually(t, bearerdtest.Soon, "nginx reloads", func() bool { return reloads() > before })
 	})
 	t.Logf("%d of %d POSTs were answered 502", failed, total/2)
 }

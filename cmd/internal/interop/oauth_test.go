@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-oauth2/oauth2/v4/generates"
+
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 )
 
 // eachLogin runs test with each kind of login server and of token, and with
@@ -68,7 +70,7 @@ func TestLoginServerRenewal(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "the third login", func() bool { return s.logins(200) >= 3 })
+		bearerdtest.Eventually(t, bearerdtest.Soon, "the third login", func() bool { return s.logins(200) >= 3 })
 		close(enough)
 		callers.Wait()
 		// fosite rounds the end of a token, and whole seconds are what is said

@@ -69,6 +69,10 @@ func (u upload) reader(text string) io.Reader {
 	return strings.NewReader(text)
 }
 
+// atOnce is how many tokens may die young before bearerd lets some time pass
+// between the logins.
+const atOnce = 3
+
 // wantReplay posts text as a body of that kind, where upstream has revoked the
 // token: the answer is the echo, or else, where that is allowed, the 401 of a
 // body that is gone.

@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -26,6 +25,7 @@ import (
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
 
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
 )
 
@@ -59,8 +59,8 @@ func TestToxiproxy(t *testing.T) {
 	random := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
 
 	s := newServers(t)
-	loginLink := newLink(t, "login", s.login)
-	queryLink := newLink(t, "upstream", s.server)
+	loginLink := newLink(t, "login", s.login.Listener.Addr().String())
+	queryLink := newLink(t, "upstream", s.server.Listener.Addr().String())
 	w := newWitness(t, loginLink.proxy.Listen)
 	admin := filepath.Join(t.TempDir(), "admin")
 	p := s.start(t,
@@ -100,7 +100,7 @@ func TestToxiproxy(t *testing.T) {
 	w.judge(t, loginLink)
 	l.judge(t, w, queryLink)
 	var now map[string]float64
-	eventually(t, "bearerd is as it was before, and has counted its logins", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "bearerd is as it was before, and has counted its logins", func() bool {
 		const few = 20 // connections to upstream are kept for 30 s
 		now = readMetrics(t, admin)
 		return now["bearerd_requests_in_flight"] == 0 && now["bearerd_replay_buffer_bytes"] == 0 &&
@@ -111,7 +111,7 @@ func TestToxiproxy(t *testing.T) {
 	if got := total(now, "bearerd_requests_total", `code="client_closed"`); got != 0 {
 		t.Errorf("requests that bearerd says clients left: got %v, want 0", got)
 	}
-	peak := peakMemory(t, p.cmd.Process.Pid)
+	peak := p.Memory("VmHWM")
 	if peak > 200<<10 {
 		t.Errorf("peak memory: got %d MiB, want at most 200", peak>>10)
 	}
@@ -238,12 +238,12 @@ type link struct {
 	applied map[string]int
 }
 
-func newLink(t *testing.T, name string, server *httptest.Server) *link {
+func newLink(t *testing.T, name, address string) *link {
 	t.Helper()
 	zerolog.SetGlobalLevel(zerolog.Disabled)
 	host := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	l := &link{t: t, applied: map[string]int{}}
-	l.proxy = toxiproxy.NewProxy(host, name, "127.0.0.1:0", server.Listener.Addr().String())
+	l.proxy = toxiproxy.NewProxy(host, name, "127.0.0.1:0", address)
 	if err := l.proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -524,19 +524,4 @@ func total(metrics map[string]float64, name, label string) (all float64) {
 		}
 	}
 	return all
-}
-
-// peakMemory is a process's VmHWM, in KiB.
-func peakMemory(t *testing.T, pid int) int {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, _ := strings.Cut(string(status), "VmHWM:")
-	kib, err := strconv.Atoi(strings.Fields(after)[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kib
 }

@@ -21,8 +21,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -46,6 +48,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root := flags.String("root", filepath.Join("..", "..", ".."), "`folder` of the checkout")
 	out := flags.String("o", "dist", "`folder` to write to; a relative one is in the checkout")
 	version := flags.String("version", "", "version; from git by default")
+	only := flags.String("targets", "", "`os/arch,…` to release for; all by default")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -58,6 +61,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return err
 	}
 	r := release{root: *root, version: *version, environ: environ, stderr: stderr}
+	if r.targets, err = parseTargets(*only); err != nil {
+		return err
+	}
 	if !filepath.IsAbs(*out) {
 		*out = filepath.Join(*root, *out)
 	}
@@ -75,10 +81,27 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // target is a system that bearerd is released for.
 type target struct{ os, arch string }
 
+func (t target) String() string { return t.os + "/" + t.arch }
+
 var targets = []target{
 	{"linux", "amd64"}, {"linux", "arm64"},
 	{"darwin", "amd64"}, {"darwin", "arm64"},
 	{"windows", "amd64"}, {"windows", "arm64"},
+}
+
+// parseTargets returns those of targets that list names, all where it is empty.
+func parseTargets(list string) (named []target, err error) {
+	if list == "" {
+		return targets, nil
+	}
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(targets, func(t target) bool { return t.String() == name })
+		if i < 0 {
+			return nil, fmt.Errorf("target %q: there are %v", name, targets)
+		}
+		named = append(named, targets[i])
+	}
+	return named, nil
 }
 
 // binary is the name of the program there.
@@ -93,6 +116,7 @@ func (t target) binary() string {
 type release struct {
 	root    string // the checkout
 	version string
+	targets []target
 	environ []string
 	stderr  io.Writer
 
@@ -144,12 +168,12 @@ func (r *release) write(ctx context.Context, out string, stdout io.Writer) error
 		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(data), name)
 		return os.WriteFile(filepath.Join(out, name), data, 0o644)
 	}
-	for _, t := range targets {
+	for _, t := range r.targets {
 		started := time.Now()
 		name := strings.Join([]string{"bearerd", r.version, t.os, t.arch}, "_")
 		a, err := r.pack(ctx, t, name)
 		if err != nil {
-			return fmt.Errorf("%s/%s: %w", t.os, t.arch, err)
+			return fmt.Errorf("%v: %w", t, err)
 		}
 		if err := write(name+a.extension, a.data); err != nil {
 			return err
@@ -182,17 +206,16 @@ func (r *release) pack(ctx context.Context, t target, name string) (packed, erro
 	if err != nil {
 		return packed{}, err
 	}
-	entries := []entry{{t.binary(), 0o755, binary}}
-	for _, file := range []string{"README.md", "CHANGELOG.md", "LICENSE"} {
-		data, err := os.ReadFile(filepath.Join(r.root, file))
-		if file == "LICENSE" && errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return packed{}, err
-		}
-		entries = append(entries, entry{file, 0o644, data})
+	var entries []entry
+	if t.os == "windows" {
+		entries = append(entries, entry{firstName, 0o644, []byte(strings.ReplaceAll(firstText, "\n", "\r\n"))})
 	}
+	entries = append(entries, entry{t.binary(), 0o755, binary})
+	documents, err := r.documents()
+	if err != nil {
+		return packed{}, err
+	}
+	entries = append(entries, documents...)
 	entries = append(entries, entry{"THIRD_PARTY_LICENSES", 0o644, licenses})
 
 	p := packed{extension: ".tar.gz"}
@@ -205,6 +228,47 @@ func (r *release) pack(ctx context.Context, t target, name string) (packed, erro
 	}
 	p.sbom, err = r.sbom(t, info, sha256.Sum256(binary))
 	return p, err
+}
+
+// The Windows archive opens with what to do, in five lines that Notepad shows. The
+// name stands first in the Explorer.
+const (
+	firstName = "_READ ME FIRST.txt"
+	firstText = `Unpack this archive into a folder of your own. Then double-click bearerd.exe there: it asks a few questions.
+Windows may say "Windows protected your PC", as nobody has signed this program: choose More info, then Run anyway.
+It logs in once, keeps the password in the Credential Manager, and shows the lines to paste into Excel and Power BI.
+To take it away again: bearerd service uninstall -user. For a server, without questions: docs\background.md.
+To see it at work without an account, in cmd or PowerShell: .\bearerd.exe demo. All the rest: README.md.
+`
+)
+
+// documents are the pages that README leads to, and the files of deploy that
+// they tell how to use. What else lies in these folders, such as the secret of
+// somebody who tries a manifest in its place, is not packed.
+func (r *release) documents() (entries []entry, err error) {
+	kinds := map[string]bool{".md": true, ".svg": true, ".png": true, ".yaml": true, ".yml": true, ".json": true, ".service": true, ".socket": true}
+	for _, from := range []string{
+		"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "docs", "deploy/README.md",
+		"deploy/grafana", "deploy/kubernetes", "deploy/prometheus", "deploy/systemd",
+	} {
+		err := fs.WalkDir(os.DirFS(r.root), from, func(name string, d fs.DirEntry, err error) error {
+			switch {
+			case name == "LICENSE" && errors.Is(err, fs.ErrNotExist):
+				return nil
+			case err != nil || d.IsDir():
+				return err
+			case name != "LICENSE" && d.Name() != "bearerd.env" && !kinds[path.Ext(name)]:
+				return nil
+			}
+			data, err := os.ReadFile(filepath.Join(r.root, name))
+			entries = append(entries, entry{name, 0o644, data})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return entries, nil
 }
 
 // output runs a command in the checkout and returns what it prints.

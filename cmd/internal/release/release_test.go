@@ -15,7 +15,9 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -31,19 +33,21 @@ const checkout = "../../.."
 // TestSameBytesTwice makes the release in the checkout and again from a copy of
 // its files: in another folder, without git, with nothing in the build cache and
 // with an environment that is out to change the result. Then it looks at what
-// there is.
+// there is. With -short it is a release for one architecture of each system, by
+// one build cache, which has nothing for an environment that changes the result.
 func TestSameBytesTwice(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds bearerd twelve times")
-	}
 	if runtime.GOOS == "windows" {
 		t.Skip("needs sh, for umask")
 	}
 	program := filepath.Join(t.TempDir(), "release")
 	command(t, ".", nil, "go", "build", "-o", program, ".")
 
+	only, cache := "", t.TempDir()
+	if testing.Short() {
+		only, cache = "linux/amd64,darwin/arm64,windows/amd64", strings.TrimSpace(command(t, ".", nil, "go", "env", "GOCACHE"))
+	}
 	first := filepath.Join(t.TempDir(), "dist")
-	t.Logf("in the checkout:\n%s", command(t, ".", nil, program, "-o", first))
+	t.Logf("in the checkout:\n%s", command(t, ".", nil, program, "-o", first, "-targets", only))
 
 	r := release{root: checkout, environ: os.Environ(), stderr: t.Output()}
 	if err := r.prepare(t.Context()); err != nil {
@@ -56,15 +60,19 @@ func TestSameBytesTwice(t *testing.T) {
 	second := filepath.Join(t.TempDir(), "dist")
 	t.Logf("in %s:\n%s", copied, command(t, "/", []string{
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.time.Unix()),
-		"GOCACHE=" + t.TempDir(), "GOENV=" + settings, "GOWORK=" + filepath.Join(copied, "go.work"),
+		"GOCACHE=" + cache, "GOENV=" + settings, "GOWORK=" + filepath.Join(copied, "go.work"),
 		"GOFLAGS=-race -gcflags=-N", "GOAMD64=v3", "GOARM64=v9.0", "GOOS=plan9", "GOARCH=386", "CGO_ENABLED=1",
 		"TZ=Pacific/Auckland", "LC_ALL=tr_TR.UTF-8",
-	}, "sh", "-c", `umask 077; exec "$@"`, "sh", program, "-root", copied, "-o", second, "-version", r.version))
+	}, "sh", "-c", `umask 077; exec "$@"`, "sh", program, "-root", copied, "-o", second, "-version", r.version, "-targets", only))
 
 	compare(t, first, second)
 	checkSums(t, first)
-	for _, target := range targets {
-		t.Run(target.os+"/"+target.arch, func(t *testing.T) {
+	made, err := parseTargets(only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range made {
+		t.Run(target.String(), func(t *testing.T) {
 			checkArchive(t, &r, target, filepath.Join(first, strings.Join([]string{"bearerd", r.version, target.os, target.arch}, "_")))
 		})
 	}
@@ -118,10 +126,21 @@ func checkArchive(t *testing.T, r *release, target target, path string) {
 	}
 	entries := unpack(t, extension, read(t, path+extension))
 	folder := filepath.Base(path) + "/"
-	want := []string{folder, folder + binary, folder + "README.md", folder + "CHANGELOG.md", folder + "THIRD_PARTY_LICENSES"}
-	if _, err := os.Stat(filepath.Join(checkout, "LICENSE")); err == nil {
-		want = slices.Insert(want, 4, folder+"LICENSE")
+	documents, err := r.documents()
+	if err != nil {
+		t.Fatal(err)
 	}
+	want, at := []string{folder, folder + binary}, 1
+	if target.os == "windows" {
+		want, at = []string{folder, folder + firstName, folder + binary}, 2
+		if text := string(entries[1].data); strings.Count(text, "\r\n") != 5 || strings.Count(text, "\n") != 5 || !strings.Contains(text, "Run anyway") {
+			t.Errorf("%s: got %q, want five lines", firstName, text)
+		}
+	}
+	for _, d := range documents {
+		want = append(want, folder+d.name)
+	}
+	want = append(want, folder+"THIRD_PARTY_LICENSES")
 	var got []string
 	for _, e := range entries {
 		got = append(got, e.name)
@@ -146,7 +165,7 @@ func checkArchive(t *testing.T, r *release, target target, path string) {
 		t.Fatalf("entries %q, want %q", got, want)
 	}
 
-	data := entries[1].data
+	data := entries[at].data
 	checkBinary(t, target, data)
 	info, err := buildinfo.Read(bytes.NewReader(data))
 	if err != nil {
@@ -202,7 +221,7 @@ func checkArchive(t *testing.T, r *release, target target, path string) {
 
 	if target.os == runtime.GOOS && target.arch == runtime.GOARCH {
 		program := filepath.Join(t.TempDir(), binary)
-		if err := os.WriteFile(program, data, entries[1].mode); err != nil {
+		if err := os.WriteFile(program, data, entries[at].mode); err != nil {
 			t.Fatal(err)
 		}
 		got := command(t, ".", nil, program, "version")
@@ -249,6 +268,58 @@ func checkBinary(t *testing.T, target target, data []byte) {
 	}
 	if got != want {
 		t.Errorf("it is for machine %v, want %v", got, want)
+	}
+}
+
+// What is packed is complete: each link of README, of the pages that it leads to
+// and of those in deploy, to a file or a folder, leads to something packed.
+// CONTRIBUTING is about a checkout.
+func TestDocuments(t *testing.T) {
+	documents, err := (&release{root: checkout}).documents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed := map[string]bool{}
+	for _, d := range documents {
+		for name := d.name; name != "."; name = path.Dir(name) {
+			packed[name] = true
+		}
+	}
+	for _, name := range []string{
+		"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/settings.md", "docs/token.svg", "docs/page.png",
+		"deploy/README.md", "deploy/systemd/bearerd.service", "deploy/systemd/bearerd.socket", "deploy/kubernetes/base/bearerd.env",
+	} {
+		if !packed[name] {
+			t.Errorf("%s is not packed", name)
+		}
+	}
+	for _, d := range documents {
+		if path.Ext(d.name) != ".md" || d.name == "CONTRIBUTING.md" {
+			continue
+		}
+		for _, found := range regexp.MustCompile(`\]\(([^)#: ]+)[#)]`).FindAllSubmatch(d.data, -1) {
+			if to := path.Join(path.Dir(d.name), string(found[1])); !packed[to] {
+				t.Errorf("%s leads to %s, which is not packed", d.name, to)
+			}
+		}
+	}
+}
+
+// Secrets that somebody keeps beside the manifests stay there.
+func TestDocumentsWithoutSecrets(t *testing.T) {
+	root := t.TempDir()
+	copyTracked(t, root)
+	for _, name := range []string{"deploy/kubernetes/base/password", "deploy/compose/vyopta/password", "deploy/kubernetes/header", "docs/.env", "deploy/systemd/env"} {
+		write(t, filepath.Join(root, name), "s3cret")
+	}
+	documents, err := (&release{root: root}).documents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range documents {
+		if string(d.data) == "s3cret" {
+			t.Errorf("%s is packed", d.name)
+		}
 	}
 }
 
@@ -318,6 +389,7 @@ func TestWrongInput(t *testing.T) {
 		"a folder":            {[]string{"-version", "../1"}, "1767323045", "-version sets another"},
 		"no number":           {[]string{"-version", "v1"}, "today", "SOURCE_DATE_EPOCH"},
 		"before the zip file": {[]string{"-version", "v1"}, "0", "1980"},
+		"a target":            {[]string{"-version", "v1", "-targets", "linux/386"}, "1767323045", "linux/arm64"},
 		"an argument":         {[]string{"v1"}, "1767323045", `"v1"`},
 	} {
 		t.Run(name, func(t *testing.T) {

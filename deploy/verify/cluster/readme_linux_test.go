@@ -18,10 +18,11 @@ const (
 
 func testCluster(t *testing.T, dir string) {
 	startCluster(t, dir)
-	sim := startSimulator(t, dir)
+	sim := startSimulator(t, dir, "vendor")
 	t.Run("Sidecar", func(t *testing.T) { testSidecar(t, dir, sim) })
 	t.Run("OwnWorkload", func(t *testing.T) { testOwnWorkload(t, dir, sim) })
 	t.Run("Gateway", func(t *testing.T) { testGateway(t, dir, sim) })
+	t.Run("Shared", func(t *testing.T) { testShared(t, dir) })
 	t.Run("Metrics", func(t *testing.T) { testMetrics(t, dir) })
 	t.Run("Strangers", func(t *testing.T) { testStrangers(t, dir) })
 	t.Run("Wrong", func(t *testing.T) { testWrong(t, dir) })
@@ -42,12 +43,10 @@ func readme(t *testing.T, section, language string) string {
 // simulator is querysim, in a pod.
 type simulator struct{ address, username, password string }
 
-func startSimulator(t *testing.T, dir string) *simulator {
+func startSimulator(t *testing.T, dir, namespace string) *simulator {
 	t.Helper()
-	u := newUser(t, dir, "vendor")
-	write(t, filepath.Join(u.dir, "querysim.yaml"), read(t, "testdata/querysim.yaml"))
-	u.sh("kubectl apply -f querysim.yaml")
-	u.sh("kubectl rollout status deployment querysim --timeout=5m")
+	u := newUser(t, dir, namespace)
+	address := u.startDeployment("querysim")
 	log := u.sh("kubectl logs deployment/querysim")
 	setting := func(name string) string {
 		found := regexp.MustCompile(`BEARERD_` + name + `=(\S+)`).FindStringSubmatch(log)
@@ -56,7 +55,7 @@ func startSimulator(t *testing.T, dir string) *simulator {
 		}
 		return found[1]
 	}
-	return &simulator{address: u.sh("kubectl get pods -o jsonpath='{.items[0].status.podIP}'"), username: setting("USERNAME"), password: setting("PASSWORD")}
+	return &simulator{address: address, username: setting("USERNAME"), password: setting("PASSWORD")}
 }
 
 // settings are bearerd's, for its env file.
@@ -71,8 +70,8 @@ BEARERD_PASSWORD_FILE=/etc/bearerd/password
 `, "ADDRESS", s.address)
 }
 
-// refused is how many logins were.
-func (s *simulator) refused(t *testing.T) int {
+// logins are how many it has taken and refused.
+func (s *simulator) logins(t *testing.T) (ok, refused int) {
 	t.Helper()
 	resp, err := http.Get("http://" + s.address + ":8083/stats")
 	if err != nil {
@@ -80,12 +79,19 @@ func (s *simulator) refused(t *testing.T) int {
 	}
 	defer resp.Body.Close()
 	var stats struct {
+		LoginsOK      int `json:"logins_ok"`
 		LoginsRefused int `json:"logins_refused"`
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil {
 		t.Fatal(err)
 	}
-	return stats.LoginsRefused
+	return stats.LoginsOK, stats.LoginsRefused
+}
+
+func (s *simulator) refused(t *testing.T) int {
+	t.Helper()
+	_, refused := s.logins(t)
+	return refused
 }
 
 // A wrong password restarts no sidecar and starts no app. The right one starts
@@ -188,6 +194,51 @@ func testGateway(t *testing.T, dir string, sim *simulator) {
 	u.sh(rolledOut)
 	if got := strings.Fields(u.sh(`kubectl get pods -o jsonpath='{.items[*].status.containerStatuses[0].restartCount}'`)); slices.ContainsFunc(got, func(n string) bool { return n != "0" }) {
 		t.Errorf("restarts: got %s, want 0", got)
+	}
+}
+
+// All sidecars have one login by an engine that somebody else runs, and one budget
+// for a wrong password.
+func testShared(t *testing.T, dir string) {
+	sim := startSimulator(t, dir, "vendor-of-a-fleet")
+	engine := newUser(t, dir, "redis")
+	address := engine.startDeployment("valkey")
+	words := strings.Fields(readme(t, "Shared login", "text")) // ACL SETUSER …
+	engine.sh("kubectl exec deploy/valkey -- valkey-cli " + strings.ReplaceAll("'"+strings.Join(words, "' '")+"'", "PASSWORD", "engine-password"))
+
+	u := newUser(t, dir, "fleet", "kubernetes/base", "kubernetes/component", "kubernetes/shared")
+	write(t, filepath.Join(u.dir, "base/bearerd.env"), sim.settings())
+	write(t, filepath.Join(u.dir, "url"), "redis://bearerd:engine-password@"+address+":6379/0\n")
+	u.login(sim, "wrong")
+	const secret = "kubectl create secret generic bearerd --from-file=username --from-file=password\n"
+	if !strings.HasPrefix(readme(t, "A sidecar in a Deployment", "sh"), secret) {
+		t.Fatal("deploy/README.md makes the Secret bearerd in another way")
+	}
+	u.sh(secret + readme(t, "Shared login", "sh"))
+	u.applyAgain("-k shared")
+	u.sh("kubectl scale deployment reports --replicas=4")
+	const started = `kubectl get pods -o jsonpath='{range .items[*]}{.status.initContainerStatuses[0].state.running.startedAt}{"\n"}{end}'`
+	eventually(t, 5*time.Minute, "four sidecars and that of the Job run", func() bool { return len(strings.Fields(u.sh(started))) == 5 })
+	const attempts = 3 // at once, after 30 s and after 60 s more, when each by itself would have made as many
+	eventually(t, 5*time.Minute, "the password is tried three times", func() bool { return sim.refused(t) >= attempts })
+	if got := sim.refused(t); got != attempts {
+		t.Errorf("a wrong password cost %d logins, want %d", got, attempts)
+	}
+
+	u.login(sim, sim.password)
+	u.sh(readme(t, "Rotating a secret", "sh"))
+	u.sh("kubectl rollout status deployment reports --timeout=10m")
+	u.sh("kubectl wait --for=condition=Complete job nightly-report --timeout=10m")
+	eventually(t, time.Minute, "each app gets an answer", func() bool {
+		for pod := range strings.FieldsSeq(u.sh("kubectl get pods -o name -l app=reports")) {
+			if !strings.Contains(u.sh("kubectl logs "+pod+" -c reports"), `"totalCount"`) {
+				return false
+			}
+		}
+		return true
+	})
+	if ok, refused := sim.logins(t); ok != 1 || refused > attempts+1 {
+		t.Errorf("five sidecars made %d logins, and %d were refused; want 1, and %d or one more", ok, refused, attempts)
 	}
 }
 

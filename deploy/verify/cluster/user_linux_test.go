@@ -75,6 +75,16 @@ func newUser(t *testing.T, dir, namespace string, folders ...string) *user {
 	return u
 }
 
+// startDeployment has the Deployment of that name in testdata run, and returns its
+// pod's address.
+func (u *user) startDeployment(name string) string {
+	u.t.Helper()
+	write(u.t, filepath.Join(u.dir, name+".yaml"), read(u.t, "testdata/"+name+".yaml"))
+	u.sh("kubectl apply -f " + name + ".yaml")
+	u.sh("kubectl rollout status deployment " + name + " --timeout=5m")
+	return u.sh("kubectl get pods -o jsonpath='{.items[0].status.podIP}'")
+}
+
 // login puts a password into the folder, as README's commands want it.
 func (u *user) login(sim *simulator, password string) {
 	u.t.Helper()

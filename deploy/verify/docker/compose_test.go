@@ -64,6 +64,8 @@ func weaknesses(p *types.Project) (found []string) {
 			say(v.Type == types.VolumeTypeBind && (v.Bind == nil || v.Bind.SELinux != "z"), "SELinux keeps it from "+v.Source)
 		}
 		say(s.Build == nil && !plainTag.MatchString(s.Image), "image "+s.Image)
+		_, limit, _ := strings.Cut(s.Restart, ":")
+		say(s.Restart == "" || s.Restart == "no" || limit != "", "not started again for ever")
 		say(s.Build == nil && s.HealthCheck == nil, "no health check")
 		for other, d := range s.DependsOn {
 			say(d.Condition != types.ServiceConditionHealthy, "does not wait for "+other)
@@ -77,7 +79,7 @@ func TestComposeFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.ServiceNames(); len(got) != 5 {
+	if got := p.ServiceNames(); len(got) != 7 {
 		t.Errorf("got %q", got)
 	}
 	for _, weakness := range weaknesses(p) {
@@ -87,8 +89,9 @@ func TestComposeFile(t *testing.T) {
 		t.Errorf("bearerd may take %s to stop, want %s", got, want)
 	}
 	for name, s := range p.Services {
-		if observes := slices.Contains(s.Profiles, "observe"); observes != (name == "prometheus" || name == "grafana") {
-			t.Errorf("%s: profiles %q", name, s.Profiles)
+		want := map[string]string{"prometheus": "observe", "grafana": "observe", "bearerd2": "shared", "engine": "shared"}[name]
+		if got := strings.Join(s.Profiles, " "); got != want {
+			t.Errorf("%s: profiles %q, want %q", name, got, want)
 		}
 	}
 }
@@ -104,6 +107,8 @@ func TestComposeFileBroken(t *testing.T) {
 		{"127.0.0.1:8080:8080", "8080:8080", "port 8080"},
 		{":/run/secrets:ro,z", ":/run/secrets:z", "writes to"},
 		{":/run/secrets:ro,z", ":/run/secrets:ro", "SELinux"},
+		{"restart: on-failure", "restart: on-failure:3", "not started again"},
+		{"restart: on-failure", "", "not started again"},
 		{"busybox:1.37", "busybox", "image busybox"},
 		{"bearerd: {condition: service_healthy}", "bearerd: {condition: service_started}", "does not wait"},
 	} {

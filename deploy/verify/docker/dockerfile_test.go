@@ -116,11 +116,25 @@ func TestDockerignore(t *testing.T) {
 			t.Errorf("%s goes into the build", path)
 		}
 	}
+	needed := map[string]bool{"go.mod": true, "go.sum": true}
+	const files = `{{if not .Standard}}{{$dir := .Dir}}{{range .GoFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}{{range .EmbedFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}{{end}}`
+	at, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file := range strings.Lines(goCommand(t, nil, "list", "-deps", "-f", files, "./cmd/bearerd", "./cmd/querysim")) {
+		if path, own := strings.CutPrefix(strings.TrimSpace(file), at+"/"); own {
+			needed[path] = true
+			if !keeps(path) {
+				t.Errorf("%s does not go into the build", path)
+			}
+		}
+	}
 	err = fs.WalkDir(os.DirFS(root), ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another test's file
 			return err
 		}
-		if entry.Type().IsRegular() && keeps(path) && filepath.Ext(path) != ".go" && path != "go.mod" && path != "go.sum" {
+		if entry.Type().IsRegular() && keeps(path) && filepath.Ext(path) != ".go" && !needed[path] {
 			t.Errorf("%s goes into the build", path)
 		}
 		return nil

@@ -161,7 +161,7 @@ func (e *engine) provide(t *testing.T, name string, changes []string, add func(*
 	}
 	r, w := io.Pipe()
 	go func() {
-		out := &imageWriter{Writer: tar.NewWriter(w)}
+		out := &imageWriter{Writer: tar.NewWriter(w), files: map[string]bool{}}
 		for _, dir := range []string{"tmp", "root"} {
 			out.entry(tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o1777})
 		}
@@ -191,6 +191,7 @@ func (e *engine) provide(t *testing.T, name string, changes []string, add func(*
 type imageWriter struct {
 	*tar.Writer
 	failed error
+	files  map[string]bool // that are there: programs may be linked with the same
 }
 
 func (w *imageWriter) check(err error) bool {
@@ -208,6 +209,10 @@ func (w *imageWriter) entry(h tar.Header) {
 
 // file adds the file that is at from, links followed, as to.
 func (w *imageWriter) file(from, to string) {
+	if w.files[to] {
+		return
+	}
+	w.files[to] = true
 	content, err := os.ReadFile(from)
 	if !w.check(err) {
 		return
@@ -294,6 +299,16 @@ func (e *engine) providePrometheus(t *testing.T, image string) {
 	e.provide(t, image, []string{"ENV PATH=/bin", "USER 65534:65534", `ENTRYPOINT ["/bin/prometheus"]`}, func(w *imageWriter) {
 		w.program(program, "bin/prometheus")
 		w.entry(tar.Header{Typeflag: tar.TypeDir, Name: "prometheus", Mode: 0o755, Uid: 65534, Gid: 65534})
+	})
+}
+
+// provideEngine is this machine's Redis, by Valkey's names.
+func (e *engine) provideEngine(t *testing.T, image string) {
+	t.Helper()
+	server, cli := testenv.Program(t, "redis-server"), testenv.Program(t, "redis-cli")
+	e.provide(t, image, []string{"ENV PATH=/bin"}, func(w *imageWriter) {
+		w.program(server, "bin/valkey-server")
+		w.program(cli, "bin/valkey-cli")
 	})
 }
 

@@ -24,7 +24,9 @@ func TestSave(t *testing.T) {
 	const app = "curlimages/curl:8.10.1" // the manifests' example
 	e.provide(t, app, []string{"ENV PATH=/bin"}, func(w *imageWriter) { w.program("/usr/bin/curl", "bin/curl") })
 	e.provide(t, "pause", []string{`ENTRYPOINT ["/bin/sleep", "infinity"]`}, nil)
+	const store = "valkey"
+	e.provideEngine(t, store)
 	const other = "registry.example.com/bearerd:1.0" // the README's
 	e.docker(t, "tag", "bearerd", other)
-	e.docker(t, "save", "--output="+*saveIn, "bearerd", other, "querysim", app, "pause")
+	e.docker(t, "save", "--output="+*saveIn, "bearerd", other, "querysim", app, store, "pause")
 }

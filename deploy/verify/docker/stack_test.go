@@ -49,7 +49,7 @@ func newStack(t *testing.T, e *engine, env string, up ...string) *stack {
 			text, _ := s.run("logs", "--no-color", "--tail=40")
 			t.Log(text)
 		}
-		if _, err := s.run("--profile=observe", "down", "--volumes", "--timeout=1"); err != nil {
+		if _, err := s.run("--profile=observe", "--profile=shared", "down", "--volumes", "--timeout=1"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -293,6 +293,35 @@ func testWrongPassword(t *testing.T, e *engine) {
 	}
 }
 
+// Wrong settings end bearerd with 78 each time that Docker starts it, which is
+// not for three times only. They make no login, and mended ones heal it.
+func testWrongSettings(t *testing.T, e *engine) {
+	s := newStack(t, e, "BEARERD_SERVICE=mine\n", "querysim")
+	settings := filepath.Join(s.dir, "deploy/compose/mine/bearerd.env")
+	right, err := os.ReadFile(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, settings, string(right)+"BEARERD_LISTN=x\n")
+	s.compose("up", "--no-build", "--detach", "bearerd")
+	var restarts, code int
+	testenv.Eventually(t, "the end of the fifth run", func() bool {
+		// Between a start and its end Docker says 0.
+		const ended = "{{.RestartCount}} {{if .State.Restarting}}{{.State.ExitCode}}{{end}}"
+		n, _ := fmt.Sscan(s.inspect("bearerd", ended), &restarts, &code)
+		return n == 2 && restarts > 3
+	})
+	if code != 78 {
+		t.Errorf("exit code: got %d, want 78", code)
+	}
+	if log := s.log(); !strings.Contains(log, "BEARERD_LISTN") || strings.Contains(log, "serving") {
+		t.Errorf("the log names no wrong setting, or something was served:\n%s", log)
+	}
+	writeFile(t, settings, string(right))
+	s.compose("up", "--no-build", "--detach", "bearerd")
+	s.waitForHealth("bearerd", "healthy")
+}
+
 func (s *stack) log() string {
 	s.t.Helper()
 	cmd := s.e.command(dockerProgram, "logs", s.id("bearerd"))
@@ -345,6 +374,59 @@ func testObserve(t *testing.T, e *engine) {
 	text := textOf(t, "deploy/prometheus/rules.yml")
 	if want := strings.Count(text, "- alert:") + strings.Count(text, "- record:"); loaded != want || want == 0 {
 		t.Errorf("%d rules are loaded, want %d", loaded, want)
+	}
+}
+
+// The second bearerd of the profile shared has the first one's token, and both go
+// on without the engine.
+func testShared(t *testing.T, e *engine) {
+	e.provideTool(t, imageOf(t, "tool"))
+	e.provideEngine(t, imageOf(t, "engine"))
+	s := newStack(t, e, "BEARERD_SHARED=redis://engine:6379\n", "bearerd2", "tool")
+	s.waitForHealth("bearerd2", "healthy")
+	s.expectConfined("engine", 65534)
+	s.expectConfined("bearerd2", 65532)
+	both := func() {
+		t.Helper()
+		for _, port := range []string{"8080", "8081"} {
+			s.expectNames(s.fromHost("http://localhost:" + port + "/cpmm/api/v1/orgs/42/metrics/names"))
+		}
+	}
+	both()
+	if got := s.stats(); got.LoginsOK != 1 {
+		t.Errorf("%d logins for two bearerds, want 1", got.LoginsOK)
+	}
+	s.compose("kill", "engine")
+	both()
+	if got := s.stats(); got.LoginsOK != 1 {
+		t.Errorf("%d logins when the engine has gone, want 1", got.LoginsOK)
+	}
+
+	// Each logs in for itself then, until the engine is back.
+	logInAgain := func(services ...string) {
+		t.Helper()
+		before := s.stats().LoginsOK
+		for _, service := range services {
+			s.compose("kill", "-s", "HUP", service)
+		}
+		testenv.Eventually(t, "a login of each", func() bool { return s.stats().LoginsOK == before+len(services) })
+		both()
+	}
+	logInAgain("bearerd", "bearerd2")
+	s.compose("start", "engine")
+	for _, port := range []string{"9180", "9181"} {
+		testenv.Eventually(t, "the engine is back for the one at port "+port, func() bool {
+			metrics, err := s.fromHost("http://localhost:" + port + "/metrics")
+			return err == nil && strings.Contains(metrics, "\nbearerd_shared_up 1\n")
+		})
+	}
+	logInAgain("bearerd")
+	before := s.stats().LoginsOK
+	s.compose("restart", "bearerd2")
+	s.waitForHealth("bearerd2", "healthy")
+	both()
+	if got := s.stats(); got.LoginsOK != before {
+		t.Errorf("%d logins when the second was started again, want %d", got.LoginsOK, before)
 	}
 }
 

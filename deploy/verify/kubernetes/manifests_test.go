@@ -121,7 +121,7 @@ func isSidecar(c *corev1.Container) bool {
 
 // shapes are the folders that can be rendered, ours and those of strangers who
 // use the component.
-var shapes = []string{manifests + "/base", manifests + "/gateway", manifests + "/podmonitor", "testdata/strangers", "testdata/unlabelled"}
+var shapes = []string{manifests + "/base", manifests + "/gateway", manifests + "/shared", manifests + "/podmonitor", "testdata/strangers", "testdata/unlabelled"}
 
 func TestManifestsDecodeStrictly(t *testing.T) {
 	seen := 0
@@ -305,6 +305,22 @@ func problems(objects []runtime.Object) (all []string) {
 				if !slices.Equal(open, listens) {
 					all = append(all, fmt.Sprintf("NetworkPolicy: opens %v, and bearerd listens at %v", open, listens))
 				}
+				asks := []int32{53, 443} // name servers; login server and upstream
+				if env := settingsOf(objects, c); env["BEARERD_SHARED"]+env["BEARERD_SHARED_FILE"] != "" {
+					asks = append(asks, 6379) // of README's engine
+				}
+				var out []int32
+				for _, rule := range o.Spec.Egress {
+					for _, port := range rule.Ports {
+						if protocol := port.Protocol; protocol == nil || *protocol == corev1.ProtocolTCP {
+							out = append(out, port.Port.IntVal)
+						}
+					}
+				}
+				slices.Sort(out)
+				if !slices.Equal(out, asks) {
+					all = append(all, fmt.Sprintf("NetworkPolicy: lets out to %v, and bearerd asks at %v", out, asks))
+				}
 			}
 		case *monitoringv1.PodMonitor:
 			for _, endpoint := range o.Spec.PodMetricsEndpoints {
@@ -393,6 +409,12 @@ func TestProblemsAreSeen(t *testing.T) {
 		}},
 		{"base", "Job nightly-report", "memory is not limited", func(_ *corev1.PodTemplateSpec, c *corev1.Container) { c.Resources.Limits = nil }},
 		{"base", "Deployment reports", "NetworkPolicy: opens [9180]", func(_ *corev1.PodTemplateSpec, c *corev1.Container) { c.Ports = nil }},
+		{"base", "Deployment reports", "NetworkPolicy: lets out to [53 443], and", func(_ *corev1.PodTemplateSpec, c *corev1.Container) {
+			c.Env = append(c.Env, corev1.EnvVar{Name: "BEARERD_SHARED", Value: "redis://redis.example"})
+		}},
+		{"shared", "Deployment reports", "NetworkPolicy: lets out to [53 443 6379], and", func(_ *corev1.PodTemplateSpec, c *corev1.Container) {
+			c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == "BEARERD_SHARED_FILE" })
+		}},
 		{"gateway", "Deployment bearerd-gateway", "PodDisruptionBudget: selects no pod", func(p *corev1.PodTemplateSpec, _ *corev1.Container) { p.Labels["app"] = "bearerd" }},
 		{"gateway", "Deployment bearerd-gateway", "not the data listener", func(_ *corev1.PodTemplateSpec, c *corev1.Container) { c.Ports[0].Name = "data" }},
 		{"gateway", "Deployment bearerd-gateway", "BEARERD_ALLOWED_HOSTS lacks bearerd-gateway.team-a.svc", func(_ *corev1.PodTemplateSpec, c *corev1.Container) { c.Env = c.Env[1:] }},
@@ -410,7 +432,7 @@ func TestProblemsAreSeen(t *testing.T) {
 // What is set for a whole pod is the app's affair in the component, and done
 // in our own pods.
 func TestOwnPodsTakeNoMoreThanTheyNeed(t *testing.T) {
-	for _, folder := range []string{"base", "gateway"} {
+	for _, folder := range []string{"base", "gateway", "shared"} {
 		for _, w := range workloadsOf(rendered(t, filepath.Join(manifests, folder))) {
 			pod := w.template.Spec
 			if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
@@ -429,7 +451,7 @@ func TestREADMEMakesEachSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, folder := range []string{"base", "gateway"} {
+	for _, folder := range []string{"base", "gateway", "shared"} {
 		objects := rendered(t, filepath.Join(manifests, folder))
 		for _, w := range workloadsOf(objects) {
 			c := bearerdOf(&w.template.Spec)

@@ -26,7 +26,7 @@ func violations(t *testing.T, pod *corev1.PodTemplateSpec) string {
 }
 
 func TestPodsAreRestricted(t *testing.T) {
-	for _, folder := range []string{"base", "gateway"} {
+	for _, folder := range []string{"base", "gateway", "shared"} {
 		for _, w := range workloadsOf(rendered(t, filepath.Join(manifests, folder))) {
 			if v := violations(t, w.template); v != "" {
 				t.Errorf("%s: %s", w, v)

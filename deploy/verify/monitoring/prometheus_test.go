@@ -72,6 +72,8 @@ func TestWrongRulesFail(t *testing.T) {
 		{"abs(bearerd_clock_skew_seconds) >= 5", "abs(bearerd_clock_skew_seconds) >= 4"},
 		{"          and increase(bearerd_token_wait_seconds_count[1h]) > 0\n        for: 15m", "        for: 15m"},
 		{"[1h]) > 0\n        for: 15m", "[1h]) > 0\n        for: 5m"},
+		{"bearerd_shared_up == 0\n        for: 5m", "bearerd_shared_up == 0\n        for: 2m"},
+		{"bearerd_shared_up == 0", "bearerd_shared_up == 1"},
 		{" and ignoring (version, goversion) present_over_time(bearerd_build_info[1h])", ""},
 		{"[1h])\n        for: 5m", "[1h])\n        for: 1m"},
 	} {
@@ -111,7 +113,10 @@ func TestRulesOfARunningBearerd(t *testing.T) {
 	testenv.Eventually(t, "BearerdNotReady, pending or firing", func() bool {
 		return len(m.query(t, `ALERTS{alertname="BearerdNotReady",instance="refused"}`)) == 1
 	})
-	if got := m.query(t, `ALERTS{instance="idle",alertname!="BearerdDown"} or ALERTS{alertstate="firing",instance=~"idle|used"}`); len(got) != 0 {
+	testenv.Eventually(t, "BearerdSharedLost, pending", func() bool {
+		return len(m.query(t, `ALERTS{alertname="BearerdSharedLost",instance="idle"}`)) == 1
+	})
+	if got := m.query(t, `ALERTS{instance="idle",alertname!~"BearerdDown|BearerdSharedLost"} or ALERTS{alertstate="firing",instance=~"idle|used"}`); len(got) != 0 {
 		t.Errorf("got %v, want silence", got)
 	}
 

@@ -162,10 +162,41 @@ the right one
 stopped: success 0
 without the sockets
 200
-bad settings: failed 2, restarts: 0
+bad settings: failed 78, restarts: 0
 the journal names them
 mended
 200
+a crash: 2
+200
+restarts: 1
+a name that is taken: 1
+service install: 0 gateway runs, is ready
+asked: 200
+200
+700 root
+600 root
+600 root
+service status: 0   log       journalctl
+service stop: 0 gateway is stopped
+service status: 1   log       journalctl
+service start: 0 gateway runs, and is r
+service install: 78 BEARERD_GRANT_TYPE: mi
+service status: 0   log       journalctl
+service install: 1 bearerd: not ready, so
+200
+as before: 200
+service uninstall: 0 removed /var/lib/gatew
+nothing is left
+service uninstall: 1 bearerd: there is no s
+user's service install: 1 bearerd: sudo has no s
+user's service install: 0 'loginctl enable-linge
+asked: 200
+user's service install: 0 'loginctl enable-linge
+user's service status: 0   log       journalctl
+user's service stop: 0 bearerd is stopped
+user's service status: 1   log       journalctl
+user's service uninstall: 0 removed /run/home/.con
+nothing is left
 `
 	if string(got) != want {
 		boot, _ := os.ReadFile(filepath.Join(dir, "boot"))

@@ -11,7 +11,7 @@ if [ "${2:-}" = outside ]; then # in a mount namespace; for a branch of the cgro
   branch=$dir/cgroup/bearerd-systemd-$$
   mkdir "$branch"
   echo $$ >"$branch/cgroup.procs"
-  timeout -k 5 180 unshare --mount --pid --fork --kill-child --uts --ipc --net --cgroup "$0" "$dir" inside >"$dir/boot" 2>&1 || true
+  timeout -k 5 240 unshare --mount --pid --fork --kill-child --uts --ipc --net --cgroup "$0" "$dir" inside >"$dir/boot" 2>&1 || true
   echo $$ >"$dir/cgroup/cgroup.procs"
   until find "$branch" -depth -type d -exec rmdir {} + 2>/dev/null; do sleep .1; done # its processes may still be ending
   exit
@@ -56,6 +56,8 @@ Wants=systemd-journald.service querysim.service steps.service
 UNIT
 mkdir -p /usr/local/bin
 mount --bind "$dir/bin" /usr/local/bin
+mkdir -p /usr/local/lib
+mount -t tmpfs tmpfs /usr/local/lib # for what steps.sh installs
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/log
 mount -t cgroup2 cgroup2 /sys/fs/cgroup

@@ -53,3 +53,61 @@ sed -i '$d' /etc/bearerd/env
 systemctl reset-failed 'bearerd*'
 systemctl start bearerd.socket bearerd-admin.socket bearerd
 echo "mended"; until_status http://localhost:8080$names 200
+
+crashed=$(show MainPID)
+systemctl kill --signal=QUIT bearerd # which Go ends with what a panic ends with
+until [ "$(show MainPID)" != "$crashed" ]; do sleep .1; done
+echo "a crash: $(journalctl -u bearerd | sed -n 's/.*Main process exited, code=exited, status=2.*/2/p')"
+until_status http://localhost:8080$names 200
+echo "restarts: $(show NRestarts)"
+
+# bearerd service, of the machine: from nothing and back to that.
+systemctl stop bearerd.socket bearerd-admin.socket bearerd
+systemctl reset-failed 'bearerd*'
+mkdir /run/mine
+printf 'not-a-real-password\n' >/run/mine/password
+{ grep -v PASSWORD /etc/bearerd/env; echo BEARERD_PASSWORD_FILE=/run/mine/password; } >/run/mine/env
+before() { find /etc/systemd/system /etc/gateway /usr/local/lib/bearerd /var/lib/gateway /var/lib/private /run/home -type f -o -type l -o -name gateway 2>/dev/null | sort; }
+before >/run/before
+/usr/local/bin/bearerd service install -system -env-file /run/mine/env >/dev/null 2>&1; echo "a name that is taken: $?"
+service() { /usr/local/bin/bearerd service "$1" -system -name gateway "${@:2}" >/run/said 2>&1; echo "service $1: $? $(tail -n1 /run/said | tr "\140" "'" | cut -c1-22)"; }
+service install -env-file /run/mine/env
+echo "asked: $(status http://localhost:8080$names)"
+rm -r /run/mine/password
+systemctl restart gateway
+until_status http://localhost:9180/readyz 200
+stat -c '%a %U' /etc/gateway /etc/gateway/env /etc/gateway/credentials/password
+service status
+service stop
+service status
+service start
+echo BEARERD_LISTN=x >/run/mine/bad
+service install -env-file /run/mine/bad
+service status
+printf 'not-a-real-password\n' >/run/mine/password
+{ grep -v USERNAME /run/mine/env; echo BEARERD_USERNAME=nobody@example.com; } >/run/mine/other
+service install -env-file /run/mine/other
+until_status http://localhost:9180/readyz 200
+echo "as before: $(status http://localhost:8080$names)"
+rm /run/mine/password
+touch /var/lib/private/gateway/logins.json # as a refused login leaves it
+service uninstall
+before | diff /run/before - && echo "nothing is left"
+service uninstall
+
+# And of a user, whose systemd is started here by hand.
+mkdir -p /run/user/0 /run/home/.config
+export XDG_RUNTIME_DIR=/run/user/0 HOME=/run/home XDG_CONFIG_HOME=/run/home/.config
+systemd-run --quiet --unit=manager -p Delegate=yes -E XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR -E HOME=$HOME /usr/lib/systemd/systemd --user
+until systemctl --user show-environment >/dev/null 2>&1; do sleep .1; done
+printf 'not-a-real-password\n' >/run/mine/password
+service() { /usr/local/bin/bearerd service "$1" "${@:2}" >/run/said 2>&1; echo "user's service $1: $? $(tail -n1 /run/said | tr "\140" "'" | cut -c1-22)"; }
+SUDO_USER=me service install -env-file /run/mine/env
+service install -env-file /run/mine/env
+echo "asked: $(status http://localhost:8080$names)"
+service install # again, with what it has
+service status
+service stop
+service status
+service uninstall
+before | diff /run/before - && echo "nothing is left"

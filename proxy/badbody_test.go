@@ -256,12 +256,12 @@ func TestFaultRefusedWithUnsentBody(t *testing.T) {
 // The patience for a body ends with it: the answer may take longer.
 func TestFaultAnswerSlowerThanBodyIdle(t *testing.T) {
 	t.Parallel()
-	const idle = 20 * time.Millisecond
+	const idle = 250 * time.Millisecond
 	u := upstream(t, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		select {
 		case <-r.Context().Done():
-		case <-time.After(10 * idle):
+		case <-time.After(2 * idle):
 		}
 	})
 	d := start(t, proxy.Options{Upstream: u, ReplayBuffer: 10, BodyIdle: idle})

@@ -239,7 +239,7 @@ func TestWhatIsAGoodAnswer(t *testing.T) {
 			if e.Result() != want || e.Cause.String() != test.cause || e.Status != 200 {
 				t.Errorf("got %s %d %q, want %s 200 %q", e.Result(), e.Status, e.Cause, want, test.cause)
 			}
-			if took := time.Since(begin); took > 5*time.Second {
+			if took := time.Since(begin); took > time.Minute {
 				t.Errorf("took %v", took)
 			}
 		})

@@ -105,7 +105,7 @@ func TestSocketActivation(t *testing.T) {
 		if got, body := getAs(t, "GET", p.Admin, "/readyz", "localhost"); got != 200 {
 			t.Errorf("%s: /readyz: got %d %s, want 200", names, got, body)
 		}
-		if code := p.Stop(syscall.SIGTERM, 5*time.Second); code != 0 {
+		if code := p.Stop(syscall.SIGTERM, bearerdtest.AtOnce); code != 0 {
 			t.Errorf("%s: exit code %d, want 0", names, code)
 		}
 		// They are the service manager's, and who comes now waits for the next

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/bearerd/bearerd/cmd/internal/admin"
 	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
@@ -224,7 +223,7 @@ func TestQuitQuitQuit(t *testing.T) {
 		if err := <-slow; err != nil {
 			t.Errorf("a request that was under way: %v", err)
 		}
-		if code := p.ExitCode(10 * time.Second); code != 0 {
+		if code := p.ExitCode(bearerdtest.AtOnce); code != 0 {
 			t.Errorf("exit code: got %d, want 0", code)
 		}
 		if got := strings.Count(p.Text(), `"message":"stopping"`); got != 1 {
@@ -237,7 +236,7 @@ func TestQuitQuitQuit(t *testing.T) {
 			t.Errorf("got %d, want 202", status)
 		}
 		signalTwice(p)
-		if code := p.ExitCode(5 * time.Second); code != 1 {
+		if code := p.ExitCode(bearerdtest.AtOnce); code != 1 {
 			t.Errorf("exit code: got %d, want 1", code)
 		}
 	})
@@ -304,7 +303,7 @@ func askedElsewhere() bool {
 
 // put puts questions one after the other.
 func put(questions []question) ([]reply, error) {
-	client := &http.Client{Timeout: 10 * time.Second}
+	client := &http.Client{Timeout: bearerdtest.Soon}
 	var replies []reply
 	for _, q := range questions {
 		req, err := http.NewRequest(q.Method, q.URL, nil)

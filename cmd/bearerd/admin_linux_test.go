@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
@@ -207,7 +206,7 @@ func TestAdminFromAnotherMachine(t *testing.T) {
 			if status, body := p.Post("/quitquitquit"); status != 202 {
 				t.Errorf("POST /quitquitquit from loopback: got %d %s, want 202", status, body)
 			}
-			if code := p.ExitCode(5 * time.Second); code != 0 {
+			if code := p.ExitCode(bearerdtest.AtOnce); code != 0 {
 				t.Errorf("exit code: got %d, want 0", code)
 			}
 		})

@@ -82,7 +82,7 @@ func BenchmarkStart(b *testing.B) {
 		took += time.Since(start)
 		n++
 		resident = max(resident, p.Memory("VmRSS"))
-		p.Stop(syscall.SIGTERM, 5*time.Second)
+		p.Stop(syscall.SIGTERM, bearerdtest.AtOnce)
 	}
 	b.ReportMetric(float64(took.Milliseconds())/float64(n), "start-ms")
 	b.ReportMetric(float64(resident)/1024, "rss-MiB")

@@ -422,7 +422,7 @@ func TestCheckIsInterrupted(t *testing.T) {
 		if c != exitFailed || stdout.String() != "" {
 			t.Errorf("got exit code %d and %q, want 1 and no report", c, &stdout)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(bearerdtest.Soon):
 		t.Error("goes on")
 	}
 }

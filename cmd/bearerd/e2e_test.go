@@ -50,7 +50,7 @@ func expectNames(t *testing.T, w *bearerdtest.World, p *bearerdtest.Process) {
 	if got := w.Sim.Stats(); got.LoginsOK != 1 || got.Logins != 1 {
 		t.Errorf("logins: got %+v, want one, and that ok", got)
 	}
-	if code := p.Stop(syscall.SIGTERM, 5*time.Second); code != 0 {
+	if code := p.Stop(syscall.SIGTERM, bearerdtest.AtOnce); code != 0 {
 		t.Errorf("exit code after SIGTERM: got %d, want 0", code)
 	}
 }
@@ -198,7 +198,7 @@ func TestFaultLoginDown(t *testing.T) {
 		if status != 503 || header.Get("Retry-After") == "" || !strings.Contains(body, `"code":"login_unavailable"`) {
 			t.Fatalf("after the token's end: got %d, Retry-After %q, %q; want 503 login_unavailable", status, header.Get("Retry-After"), body)
 		}
-		if d := time.Since(start); d > time.Second {
+		if d := time.Since(start); d > 10*time.Second { // TOKEN_WAIT is 15 s
 			t.Errorf("the 503 took %v", d)
 		}
 	}
@@ -206,7 +206,7 @@ func TestFaultLoginDown(t *testing.T) {
 		t.Errorf("requests upstream after the token's end: got %d, %d of them without a token; want none", got.Queries-before, got.WithoutToken)
 	}
 	w.Sim.SetLoginDown(false)
-	bearerdtest.Eventually(t, 40*time.Second, "the login works again", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the login works again", func() bool {
 		status, _, _ := bearerdtest.Fetch(t, c, p.URL+bearerdtest.NamesPath)
 		return status == 200
 	})
@@ -336,7 +336,7 @@ func TestFaultSlowHeaderClient(t *testing.T) {
 	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	p := w.Serve(t)
 	held := bearerdtest.ClosedAfter(t, p.Dial(p.URL, "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "))
-	if held < 5*time.Second || held > 12*time.Second {
+	if held < 5*time.Second || held > 25*time.Second {
 		t.Errorf("the connection was closed after %v, want 10 s", held)
 	}
 }

@@ -36,7 +36,7 @@ func TestFaultManySlowHeaderClients(t *testing.T) {
 		}
 		defer conn.Close()
 		began := time.Now()
-		_ = conn.SetDeadline(began.Add(20 * time.Second))
+		_ = conn.SetDeadline(began.Add(bearerdtest.Soon))
 		closed := make(chan error, 1)
 		go func() {
 			_, err := io.Copy(io.Discard, conn)
@@ -51,7 +51,7 @@ func TestFaultManySlowHeaderClients(t *testing.T) {
 				if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 					return fmt.Errorf("connection %d: %w, want it closed", i, err)
 				}
-				if held := time.Since(began); held < 8*time.Second || held > 13*time.Second {
+				if held := time.Since(began); held < 8*time.Second || held > 25*time.Second {
 					return fmt.Errorf("connection %d was closed after %v, want 10 s", i, held)
 				}
 				return nil

@@ -137,7 +137,7 @@ func TestHealthcheckWaits(t *testing.T) {
 		if c != 0 {
 			t.Errorf("got exit code %d, want 0", c)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(bearerdtest.Soon):
 		t.Error("still waits, and bearerd is ready")
 	}
 }
@@ -152,7 +152,7 @@ func TestHealthcheckEndsAtASignal(t *testing.T) {
 	signals <- syscall.SIGTERM
 	start := time.Now()
 	code, _ := runHealthcheck(t, signals, []string{"BEARERD_ADMIN_LISTEN=" + server.Listener.Addr().String()}, "-wait", "5m")
-	if code != exitFailed || time.Since(start) > 20*time.Second {
+	if code != exitFailed || time.Since(start) > bearerdtest.Soon {
 		t.Errorf("got exit code %d after %v, want 1 at once", code, time.Since(start))
 	}
 }
@@ -168,7 +168,7 @@ func TestHealthcheckOfAProgramThatDoesNotAnswer(t *testing.T) {
 	if code != exitFailed || !strings.Contains(said, "does not answer within 300ms") {
 		t.Errorf("got %d %q, want 1 and that it does not answer", code, said)
 	}
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > bearerdtest.Soon {
 		t.Errorf("took %v, want 300 ms", took)
 	}
 }

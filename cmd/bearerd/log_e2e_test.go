@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/logs"
@@ -59,7 +58,7 @@ func TestAccessLog(t *testing.T) {
 		if err := bearerdtest.ExpectStatus(c, p.URL+"/nowhere", 404); err != nil {
 			t.Fatal(err)
 		}
-		p.Stop(syscall.SIGTERM, 5*time.Second)
+		p.Stop(syscall.SIGTERM, bearerdtest.AtOnce)
 		var ok, fail int
 		for line := range strings.Lines(p.Text()) {
 			var entry map[string]any
@@ -114,7 +113,7 @@ func TestThreatAWebPageFillsTheLog(t *testing.T) {
 	}); err != nil {
 		t.Fatal(bearerdtest.FirstLines(err))
 	}
-	p.Stop(syscall.SIGTERM, 5*time.Second)
+	p.Stop(syscall.SIGTERM, bearerdtest.AtOnce)
 	if got := len(p.Text()); got > 64<<10 {
 		t.Errorf("%d requests made %d bytes of the log", pages*each, got)
 	}
@@ -154,7 +153,7 @@ func TestUnsolicitedBytesAreNotLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-sent
-	p.Stop(syscall.SIGTERM, 5*time.Second)
+	p.Stop(syscall.SIGTERM, bearerdtest.AtOnce)
 	for _, part := range []string{"unasked", "Bearer", "Unsolicited"} {
 		if strings.Contains(p.Text(), part) {
 			t.Errorf("the log has %q of what upstream sent:\n%s", part, p.Text())

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
@@ -87,7 +86,7 @@ func TestPageDoesNotHoldUpTheStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if code := p.Stop(syscall.SIGTERM, 5*time.Second); code != 0 {
+	if code := p.Stop(syscall.SIGTERM, bearerdtest.AtOnce); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	if _, err := io.Copy(io.Discard, resp.Body); err == nil {

@@ -131,7 +131,7 @@ func (p *atTerminal) hangUp() {
 
 func (p *atTerminal) exitCode() int {
 	p.T.Helper()
-	code := p.ExitCode(20 * time.Second)
+	code := p.ExitCode(bearerdtest.AtOnce)
 	<-p.read
 	return code
 }

@@ -79,8 +79,8 @@ func TestFirstDay(t *testing.T) {
 			if code := run([]string{"serve"}, test.environ, nil, &stdout, &stderr); code != test.code {
 				t.Errorf("exit code: got %d, want %d", code, test.code)
 			}
-			if d := time.Since(start); d > time.Second {
-				t.Errorf("it took %v, want at most 1 s", d)
+			if d := time.Since(start); d > bearerdtest.AtOnce {
+				t.Errorf("it took %v", d)
 			}
 			for _, want := range test.want {
 				if !strings.Contains(stderr.String(), want) {
@@ -164,14 +164,31 @@ func TestStartUpLine(t *testing.T) {
 	}
 }
 
-// The demo shows the main job within five seconds, and its lines can be
-// pasted as they are.
-func TestDemo(t *testing.T) {
+// The demo shows the main job within five seconds, of which a busy machine may need
+// a second try, or a third.
+func TestDemoIsShort(t *testing.T) {
+	for tries := 1; ; tries++ {
+		began := time.Now()
+		_, end := showDemo(t)
+		took := time.Since(began)
+		end()
+		if took <= 5*time.Second {
+			return
+		}
+		if tries == 3 {
+			t.Fatalf("the demo took %v to show the main job, want at most 5 s", took)
+		}
+	}
+}
+
+// showDemo runs the demo until it has shown the main job; end interrupts it.
+func showDemo(t *testing.T) (stdout *bearerdtest.Output, end func()) {
+	t.Helper()
 	signals := make(chan os.Signal, 1)
 	code := make(chan int, 1)
-	var stdout, stderr bearerdtest.Output
-	start := time.Now()
-	go func() { code <- run([]string{"demo"}, nil, signals, &stdout, &stderr) }()
+	stdout = new(bearerdtest.Output)
+	var stderr bearerdtest.Output
+	go func() { code <- run([]string{"demo"}, nil, signals, stdout, &stderr) }()
 	for _, want := range []string{
 		`login 1: token 1, good for 20s`,
 		`the Query Service itself: 401`,
@@ -180,12 +197,26 @@ func TestDemo(t *testing.T) {
 	} {
 		stdout.Until(t, want)
 	}
+	return stdout, func() {
+		t.Helper()
+		signals <- os.Interrupt
+		select {
+		case got := <-code:
+			if got != exitOK {
+				t.Errorf("exit code after Ctrl-C: got %d, want 0; %s", got, &stderr)
+			}
+		case <-time.After(bearerdtest.Soon):
+			t.Fatal("Ctrl-C did not end the demo")
+		}
+	}
+}
+
+// Its lines can be pasted as they are.
+func TestDemo(t *testing.T) {
+	stdout, end := showDemo(t)
 	page := stdout.Until(t, `\AWatch it at  (http://localhost:\d+/)\n`)[1]
 	if status, _, text := bearerdtest.Fetch(t, http.DefaultClient, page); status != 200 || !strings.Contains(text, "upstream refused the token") {
 		t.Errorf("the page: got %d %.200s, want the logins", status, text)
-	}
-	if d := time.Since(start); d > 5*time.Second {
-		t.Errorf("the demo took %v to show the main job, want at most 5 s", d)
 	}
 	base := stdout.Until(t, `curl(?:\.exe)? (http://localhost:\d+)/cpmm`)[1]
 	if status, _, body := bearerdtest.Fetch(t, http.DefaultClient, base+bearerdtest.NamesPath); status != 200 {
@@ -203,15 +234,7 @@ func TestDemo(t *testing.T) {
 	if resp.StatusCode != 200 {
 		t.Errorf("the third curl line: got %d, want 200", resp.StatusCode)
 	}
-	signals <- os.Interrupt
-	select {
-	case got := <-code:
-		if got != exitOK {
-			t.Errorf("exit code after Ctrl-C: got %d, want 0; %s", got, &stderr)
-		}
-	case <-time.After(bearerdtest.Soon):
-		t.Fatal("Ctrl-C did not end the demo")
-	}
+	end()
 	if strings.Contains(stdout.String(), "eyJ") {
 		t.Error("the demo printed a token")
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
@@ -92,7 +91,7 @@ func TestThreatCrashLeavesNoCore(t *testing.T) {
 			t.Errorf("got %s", line)
 		}
 	}
-	_ = p.Stop(syscall.SIGABRT, 10*time.Second)
+	_ = p.Stop(syscall.SIGABRT, bearerdtest.AtOnce)
 	status := p.Cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if status.CoreDump() || !strings.Contains(p.Text(), "goroutine ") {
 		t.Errorf("ended by %v, core: %v", status.Signal(), status.CoreDump())
@@ -120,7 +119,7 @@ func TestThreatOtherUsersOfTheMachine(t *testing.T) {
 		if out, _ := asOtherUser("env", admin, path, "healthcheck", "-wait", "3s"); !strings.Contains(string(out), want) {
 			t.Errorf("%s: got %s, want %s", mode, out, want)
 		}
-		if code := p.Stop(syscall.SIGTERM, 5*time.Second); code != 0 {
+		if code := p.Stop(syscall.SIGTERM, bearerdtest.AtOnce); code != 0 {
 			t.Errorf("exit code %d, want 0", code)
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
@@ -51,7 +50,7 @@ func TestSharedEndToEnd(t *testing.T) {
 	}
 
 	redis.Kill()
-	bearerdtest.Eventually(t, 60*time.Second, "the loss is told", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the loss is told", func() bool {
 		last.LogInAgain() // which asks the engine, and goes on without it
 		return strings.Contains(last.Text(), `"message":"shared engine lost"`)
 	})
@@ -62,6 +61,6 @@ func TestSharedEndToEnd(t *testing.T) {
 		t.Errorf("without the engine it is not ready")
 	}
 	redis.Start()
-	bearerdtest.Eventually(t, 30*time.Second, "it joins again", func() bool { return last.Metric("bearerd_shared_up") == 1 })
+	bearerdtest.Eventually(t, bearerdtest.Soon, "it joins again", func() bool { return last.Metric("bearerd_shared_up") == 1 })
 	last.Until(`"message":"shared engine found"`)
 }

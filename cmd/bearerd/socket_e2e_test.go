@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/bearerd/bearerd/cmd/internal/admin"
 	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
@@ -39,7 +38,7 @@ func getAs(t testing.TB, method, url, path, host string) (int, string) {
 // and what it wrote.
 func endsWith(t testing.TB, args []string, env ...string) (int, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), bearerdtest.Soon)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bearerdtest.Program(t), args...)
 	cmd.Env = env
@@ -124,7 +123,7 @@ func TestUnixSockets(t *testing.T) {
 	if got := <-answer; got != "hello" {
 		t.Errorf("the request under way: got %q, want hello", got)
 	}
-	if code := p.ExitCode(5 * time.Second); code != 0 {
+	if code := p.ExitCode(bearerdtest.AtOnce); code != 0 {
 		t.Errorf("exit code: got %d, want 0", code)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -139,7 +138,7 @@ func TestUnixSocketsOfOnesThatWereKilled(t *testing.T) {
 	w := bearerdtest.NewWorld(t, querysim.Options{}, nil)
 	env := append(w.Env("vyopta"), "BEARERD_LISTEN=unix:"+path, "BEARERD_ADMIN_LISTEN=localhost:0")
 	killed := w.Start(t, env...)
-	if code := killed.Stop(syscall.SIGKILL, 5*time.Second); code == 0 || !bearerdtest.IsThere(path) {
+	if code := killed.Stop(syscall.SIGKILL, bearerdtest.AtOnce); code == 0 || !bearerdtest.IsThere(path) {
 		t.Fatalf("SIGKILL: exit code %d, socket there: %v", code, bearerdtest.IsThere(path))
 	}
 	second := w.Start(t, env...)
@@ -150,7 +149,7 @@ func TestUnixSocketsOfOnesThatWereKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := w.Start(t, env...)
-	if code := second.Stop(syscall.SIGTERM, 5*time.Second); code != 0 {
+	if code := second.Stop(syscall.SIGTERM, bearerdtest.AtOnce); code != 0 {
 		t.Errorf("exit code: got %d, want 0", code)
 	}
 	if got, body := getAs(t, "GET", third.URL, bearerdtest.NamesPath, "localhost"); got != 200 {
@@ -166,7 +165,7 @@ func TestUnixSocketsAfterASecondSignal(t *testing.T) {
 	p := w.Serve(t, "BEARERD_LISTEN=unix:"+path, "BEARERD_DRAIN_DELAY=1m")
 	p.Signal(syscall.SIGTERM)
 	bearerdtest.Eventually(t, bearerdtest.Soon, "stopping", func() bool { return strings.Contains(p.Text(), `"stopping"`) })
-	if code := p.Stop(syscall.SIGTERM, 5*time.Second); code != 1 || bearerdtest.IsThere(path) {
+	if code := p.Stop(syscall.SIGTERM, bearerdtest.AtOnce); code != 1 || bearerdtest.IsThere(path) {
 		t.Errorf("got exit code %d, socket there: %v; want 1 and none", code, bearerdtest.IsThere(path))
 	}
 }

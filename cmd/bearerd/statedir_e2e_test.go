@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 	"github.com/bearerd/bearerd/cmd/internal/querysim"
@@ -27,7 +26,7 @@ func TestCrashLoopEndToEnd(t *testing.T) {
 	crash := func(n int) string {
 		t.Helper()
 		p := w.Start(t, env...)
-		bearerdtest.Eventually(t, 30*time.Second, "login "+strconv.Itoa(n), func() bool {
+		bearerdtest.Eventually(t, bearerdtest.Soon, "login "+strconv.Itoa(n), func() bool {
 			text, _ := os.ReadFile(file) // not there before the first
 			return w.Sim.Stats().Logins == n && strings.Contains(string(text), fmt.Sprintf(`"logins":%d`, n))
 		})

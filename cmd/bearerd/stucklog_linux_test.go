@@ -227,7 +227,7 @@ func TestFaultNobodyReadsTheLog(t *testing.T) {
 			for range 2 {
 				p.logsInAfter("SIGHUP", func() error { return p.Cmd.Process.Signal(syscall.SIGHUP) })
 			}
-			p.end(5 * time.Second)
+			p.end(bearerdtest.AtOnce)
 		})
 	}
 }
@@ -385,7 +385,7 @@ func TestFaultTheLogCannotBeWritten(t *testing.T) {
 			p := startUnread(t, w, log)
 			p.works(name)
 			bearerdtest.Eventually(t, bearerdtest.Soon, "lines counted as lost", func() bool { return p.lost() >= 5 })
-			p.end(5 * time.Second)
+			p.end(bearerdtest.AtOnce)
 		})
 	}
 }
@@ -463,7 +463,7 @@ func TestFaultAListenerFailsWithNobodyToTell(t *testing.T) {
 	if err := errors.Join(raw.Control(func(fd uintptr) { shut = unix.Shutdown(int(fd), unix.SHUT_RDWR) }), shut); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.ExitCode(10 * time.Second); code != exitFailed {
+	if code := p.ExitCode(bearerdtest.AtOnce); code != exitFailed {
 		t.Errorf("exit code: got %d, want 1", code)
 	}
 }
@@ -499,7 +499,7 @@ func TestFaultSlowScrapers(t *testing.T) {
 		t.Errorf("POST /login: got %d %s", status, text)
 	}
 	bearerdtest.Eventually(t, bearerdtest.Soon, "a second login", func() bool { return w.Sim.Stats().LoginsOK == 2 })
-	if code := p.Stop(syscall.SIGTERM, 10*time.Second); code != 0 {
+	if code := p.Stop(syscall.SIGTERM, bearerdtest.AtOnce); code != 0 {
 		t.Errorf("exit code: got %d, want 0", code)
 	}
 }
@@ -521,7 +521,7 @@ func TestAQuestionThatDoesNotShowCanBeLeft(t *testing.T) {
 			state, err := unix.IoctlGetTermios(int(types.Fd()), unix.TCGETS)
 			return err == nil && state.Lflag&unix.ECHO == 0
 		})
-		if code := p.Stop(syscall.SIGTERM, 10*time.Second); code != exitFailed {
+		if code := p.Stop(syscall.SIGTERM, bearerdtest.AtOnce); code != exitFailed {
 			t.Errorf("%s: exit code %d, want 1", command, code)
 		}
 		for _, f := range []*os.File{viewer, shows, keyboard, types} {

@@ -159,7 +159,7 @@ func (p pair) expectLog(cell string) {
 	}
 	words := spans(cell)
 	words[0] = "message=" + words[0]
-	bearerdtest.Eventually(p.T, 10*time.Second, cell+" in the log", func() bool {
+	bearerdtest.Eventually(p.T, bearerdtest.Soon, cell+" in the log", func() bool {
 		for line := range strings.Lines(p.Text()) {
 			if !slices.ContainsFunc(words, func(word string) bool {
 				name, value, _ := strings.Cut(word, "=")

@@ -82,7 +82,7 @@ func (s *suspension) resume() map[string]int {
 	s.p.Signal(syscall.SIGCONT)
 	answers := make(map[string]int)
 	for _, conn := range s.conns {
-		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(bearerdtest.Soon))
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
 			s.t.Fatal(err)

@@ -310,7 +310,7 @@ func (f *team) isRefused(t *testing.T) {
 func (f *team) halfMisses(t *testing.T, with fault) {
 	t.Helper()
 	var due time.Time
-	bearerdtest.Eventually(t, 20*time.Second, "a login is due", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "a login is due", func() bool {
 		due = time.UnixMilli(int64(1000 * f.all[0].Metric("bearerd_next_login_timestamp_seconds")))
 		return time.Until(due) > 2*time.Second
 	})

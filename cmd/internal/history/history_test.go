@@ -26,9 +26,14 @@ func good() *proxy.Exchange {
 	}
 }
 
+// with is good but for a change; it too has just ended, however long it took.
 func with(change func(*proxy.Exchange)) *proxy.Exchange {
 	ex := good()
+	start, end := ex.Start, ex.Start.Add(ex.Duration)
 	change(ex)
+	if ex.Start.Equal(start) {
+		ex.Start = end.Add(-ex.Duration)
+	}
 	return ex
 }
 

@@ -52,7 +52,7 @@ func (h *halves) all() []*bearerdtest.Process { return append(h.near[:3:3], h.fa
 // joined waits until each has the engine.
 func (h *halves) joined(t *testing.T) {
 	t.Helper()
-	bearerdtest.Eventually(t, 30*time.Second, "all have the engine", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "all have the engine", func() bool {
 		up := 0.0
 		for _, p := range h.all() {
 			up += p.Metric("bearerd_shared_up")
@@ -107,7 +107,7 @@ func TestPartition(t *testing.T) {
 	for _, x := range partitions {
 		began, before := time.Now(), logins()
 		heal := h.link.apply(x, "downstream")
-		bearerdtest.Eventually(t, 30*time.Second, x.kind+": those cut off have a login of their own", func() bool {
+		bearerdtest.Eventually(t, bearerdtest.Soon, x.kind+": those cut off have a login of their own", func() bool {
 			alone := 0
 			for _, p := range h.far {
 				if p.Metric("bearerd_shared_up") == 0 {
@@ -142,7 +142,7 @@ func TestPartitionWithAWrongPassword(t *testing.T) {
 	t.Parallel()
 	h := newHalves(t, "BEARERD_PASSWORD=wrong")
 	refused := func() int { return h.world.Sim.Stats().LoginsRefused }
-	bearerdtest.Eventually(t, 30*time.Second, "all know that a login was refused", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "all know that a login was refused", func() bool {
 		for _, p := range h.all() {
 			if !strings.Contains(p.Text(), `"message":"login rejected"`) {
 				return false

@@ -129,14 +129,14 @@ func TestEngineGoneAndBack(t *testing.T) {
 	m := member(t, s, login)
 	begin := time.Now()
 	has(t, m, 1)
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > 12*time.Second { // TOKEN_WAIT is 15 s
 		t.Errorf("a login without the engine took %v", took)
 	}
 	if s.Up() {
 		t.Error("Up is true without an engine")
 	}
 	e.Start()
-	bearerdtest.Eventually(t, 20*time.Second, "the engine is found", s.Up)
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the engine is found", s.Up)
 	if token, _, err := m.Renew(context.Background(), 1, nil); err != nil || token.Generation != 2 {
 		t.Fatalf("Renew: got %v, %v, want generation 2", token, err)
 	}
@@ -145,14 +145,19 @@ func TestEngineGoneAndBack(t *testing.T) {
 	has(t, member(t, other, login), 2)
 
 	e.Kill()
-	begin = time.Now()
-	if _, _, err := m.Renew(context.Background(), 2, nil); err != nil {
-		t.Fatal(err)
+	quickest := time.Hour // of some, on a machine that may be busy
+	const renewals = 3
+	for i := range uint64(renewals) {
+		begin = time.Now()
+		if token, _, err := m.Renew(context.Background(), 2+i, nil); err != nil || token.Generation != 3+i {
+			t.Fatalf("Renew: got %v, %v, want generation %d", token, err, 3+i)
+		}
+		quickest = min(quickest, time.Since(begin))
 	}
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("with a good token a login without the engine took %v, want no wait", took)
+	if quickest > time.Second/2 { // which who has no token waits at least
+		t.Errorf("with a good token a login without the engine took %v, want no wait", quickest)
 	}
-	if got, want := login.n.Load(), int32(3); got != want {
+	if got, want := login.n.Load(), int32(2+renewals); got != want {
 		t.Errorf("got %d logins, want %d", got, want)
 	}
 	if got := says.text(); !strings.HasPrefix(got, "lost: ") || !strings.Contains(got, ", found, lost: ") {
@@ -168,14 +173,14 @@ func TestSilentEngine(t *testing.T) {
 	m := member(t, s, login)
 	has(t, m, 1)
 	e.settled()
-	if err := e.client.Do(context.Background(), "CLIENT", "PAUSE", "4000", "ALL").Err(); err != nil {
+	if err := e.client.Do(context.Background(), "CLIENT", "PAUSE", "60000", "ALL").Err(); err != nil {
 		t.Fatal(err)
 	}
 	begin := time.Now()
 	if _, _, err := m.Renew(context.Background(), 1, nil); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(begin); took > 2*time.Second {
+	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	if says.count("look timeout") == 0 {
@@ -193,7 +198,7 @@ func TestRefusedIsTriedAloneAtLast(t *testing.T) {
 	e.settled()
 	e.Kill()
 	m.LogInAgain()
-	bearerdtest.Eventually(t, 20*time.Second, "a second refusal", func() bool { return !m.Status().LoggingIn && m.Status().Rejections == 2 })
+	bearerdtest.Eventually(t, bearerdtest.Soon, "a second refusal", func() bool { return !m.Status().LoggingIn && m.Status().Rejections == 2 })
 }
 
 // A holder that dies costs its lease, never a second login meanwhile.

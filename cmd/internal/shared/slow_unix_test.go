@@ -43,7 +43,7 @@ func TestRefusedWaitsForTheEngine(t *testing.T) {
 	}
 	e.Signal(syscall.SIGCONT)
 	for _, m := range all {
-		bearerdtest.Eventually(t, 20*time.Second, "a second refusal", func() bool { return !m.Status().LoggingIn && m.Status().Rejections == 2 })
+		bearerdtest.Eventually(t, bearerdtest.Soon, "a second refusal", func() bool { return !m.Status().LoggingIn && m.Status().Rejections == 2 })
 	}
 	if got := login.n.Load(); got != 2 {
 		t.Errorf("got %d logins with the engine back, want 2", got)
@@ -101,14 +101,15 @@ func TestLeaseWhoseAnswerIsLost(t *testing.T) {
 	if err != nil || turn == nil || !turn.Common {
 		t.Fatalf("Turn: %+v, %v; %d leases and %d without an answer", turn, err, says.count("lease ok"), says.count("lease timeout"))
 	}
-	if says.count("lease timeout") == 0 {
-		t.Error("the answer was not lost")
+	again, lost := forgetful.asked()
+	if !lost { // be it in one command, which a busy machine may give its time twice
+		t.Error("no answer was lost")
 	}
 	for _, name := range e.keys() {
 		if strings.HasSuffix(name, ":lease") {
 			left, err := e.client.PTTL(context.Background(), name).Result()
-			if ends := time.Now().Add(left + 10*time.Millisecond); err != nil || ends.Before(forgetful.asked().Add(lease)) {
-				t.Errorf("%v: the lease ends %v after it was asked for again, want %v", err, ends.Sub(forgetful.asked()), lease)
+			if ends := time.Now().Add(left + 10*time.Millisecond); err != nil || ends.Before(again.Add(lease)) {
+				t.Errorf("%v: the lease ends %v after it was asked for again, want %v", err, ends.Sub(again), lease)
 			}
 		}
 	}
@@ -124,10 +125,11 @@ type forgetfulEngine struct {
 	lost   bool
 }
 
-func (f *forgetfulEngine) asked() time.Time {
+// asked is when a lease was last asked for, and whether an answer was lost.
+func (f *forgetfulEngine) asked() (time.Time, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.last
+	return f.last, f.lost
 }
 
 func loseLeaseAnswer(t *testing.T, e *engine) *forgetfulEngine {

@@ -310,13 +310,13 @@ func TestNoRightIsSuperfluous(t *testing.T) {
 			member(t, s, login).Start()
 			switch command {
 			case "pttl", "subscribe", "ping": // of who waits for another's login; the client sends a PING after 3 s of silence
-				bearerdtest.Eventually(t, 20*time.Second, "a login", func() bool { return login.n.Load() > 0 })
+				bearerdtest.Eventually(t, bearerdtest.Soon, "a login", func() bool { return login.n.Load() > 0 })
 				waiting, _ := open(t, address)
 				member(t, waiting, login).Start()
 			default:
 				release()
 			}
-			bearerdtest.Eventually(t, 20*time.Second, command+" is refused", func() bool {
+			bearerdtest.Eventually(t, bearerdtest.Soon, command+" is refused", func() bool {
 				log, err := e.client.Do(ctx, "ACL", "LOG").Slice()
 				return err == nil && strings.Contains(fmt.Sprint(log...), "object:"+command+" ")
 			})
@@ -395,7 +395,7 @@ func TestSentinelFailover(t *testing.T) {
 	ctx, login := context.Background(), &loginServer{}
 	ask := redis.NewSentinelClient(&redis.Options{Addr: "127.0.0.1:" + port})
 	t.Cleanup(func() { _ = ask.Close() })
-	bearerdtest.Eventually(t, 30*time.Second, "the sentinel knows the replica", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the sentinel knows the replica", func() bool {
 		replicas, err := ask.Replicas(ctx, "mymaster").Result()
 		return err == nil && len(replicas) == 1 && replicas[0]["flags"] == "slave" && replicas[0]["master-link-status"] == "ok"
 	})
@@ -408,21 +408,21 @@ func TestSentinelFailover(t *testing.T) {
 	t.Cleanup(func() { _ = silent.Close() })
 	address := "redis-sentinel://" + silent.Addr().String() + ",127.0.0.1:" + port + "/mymaster"
 	s, says := open(t, address, func(o *shared.Options) { o.DialTimeout = 500 * time.Millisecond })
-	bearerdtest.Eventually(t, 30*time.Second, "the master is found", s.Up)
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the master is found", s.Up)
 	m := member(t, s, login)
 	has(t, m, 1)
 	bearerdtest.Eventually(t, bearerdtest.Soon, "the replica has it", func() bool { return len(replica.keys()) >= 3 })
 
 	master.Kill()
-	bearerdtest.Eventually(t, 30*time.Second, "the failover", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the failover", func() bool {
 		info, err := replica.client.Info(ctx, "replication").Result()
 		return err == nil && strings.Contains(info, "role:master")
 	})
 	has(t, m, 1)
 	before := login.n.Load()
-	bearerdtest.Eventually(t, 30*time.Second, "the new master is found", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the new master is found", func() bool {
 		late, _ := open(t, address, func(o *shared.Options) { o.DialTimeout = 500 * time.Millisecond })
-		bearerdtest.Eventually(t, 30*time.Second, "up", late.Up)
+		bearerdtest.Eventually(t, bearerdtest.Soon, "up", late.Up)
 		has(t, member(t, late, login), 1)
 		return true
 	})
@@ -444,7 +444,7 @@ func TestCluster(t *testing.T) {
 	if err := e.client.Do(ctx, "CLUSTER", "ADDSLOTSRANGE", "0", "16383").Err(); err != nil {
 		t.Fatal(err)
 	}
-	bearerdtest.Eventually(t, 20*time.Second, "the cluster is up", func() bool {
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the cluster is up", func() bool {
 		info, err := e.client.ClusterInfo(ctx).Result()
 		return err == nil && strings.Contains(info, "cluster_state:ok")
 	})

@@ -239,7 +239,7 @@ func (a *arena) play(t testing.TB, raw string) []message {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	const bound = 20 * time.Second
+	const bound = 3 * patience
 	_ = c.SetDeadline(time.Now().Add(bound))
 	ended, written := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -207,7 +207,7 @@ func FuzzReply(f *testing.F) {
 			f.Add(uint8(i), i%2 == 0, []byte(c.reply))
 		}
 	}
-	a := newArena(f, setting{origins: []string{listed}}, 500*time.Millisecond)
+	a := newArena(f, setting{origins: []string{listed}}, patience)
 	f.Fuzz(func(t *testing.T, which uint8, early bool, reply []byte) {
 		if strings.Contains(string(reply), "Bearer t") {
 			t.Skip() // for judge it would be the token

@@ -35,6 +35,10 @@ func repeated(n int, format string) string {
 // statuses, and what upstream is asked. end follows each on its connection.
 type attack struct{ name, raw, want string }
 
+// unended are the attacks whose body nothing ends but bearerd's patience, which
+// is short for them alone: on a busy machine others must not meet its end.
+var unended = map[string]bool{"length larger than the body": true, "chunk size of 64 bits": true}
+
 var attacks = []attack{
 	// One length, and one only.
 	{"two equal lengths", post("Content-Length: 3", "Content-Length: 3") + "abc", `200 200: POST /a and "abc"; GET /end`},
@@ -251,7 +255,11 @@ func TestThreatRequestSmuggling(t *testing.T) {
 		for _, c := range attacks {
 			t.Run("prefix="+prefix+"/"+c.name, func(t *testing.T) {
 				t.Parallel()
-				a := newArena(t, setting{prefix: prefix}, 2*time.Second)
+				patience := patience
+				if unended[c.name] {
+					patience = 2 * time.Second
+				}
+				a := newArena(t, setting{prefix: prefix}, patience)
 				answers := a.play(t, c.raw+end)
 				if got := a.outcome(answers); got != c.want {
 					t.Errorf("got\n\t%s\nwant\n\t%s", got, c.want)
@@ -343,7 +351,7 @@ func TestThreatUpstreamAnswers(t *testing.T) {
 		for _, c := range replyAttacks {
 			t.Run(fmt.Sprintf("early=%v/%s", early, c.name), func(t *testing.T) {
 				t.Parallel()
-				a := newArena(t, setting{}, 2*time.Second)
+				a := newArena(t, setting{}, patience)
 				a.reply, a.early = c.reply, early
 				got := a.play(t, post("Content-Length: 3")+"abc"+end)
 				if got := replies(got); got != c.want {

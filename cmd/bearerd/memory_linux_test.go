@@ -35,7 +35,7 @@ func BenchmarkMemory(b *testing.B) {
 					<-held
 					bearerdtest.Digest(rw, r)
 				}))
-				p := w.Serve(b, "BEARERD_LOG_LEVEL=info")
+				p := w.Serve(b, "BEARERD_LOG_LEVEL=info", patientDial)
 				c := bearerdtest.NewClient(b)
 				body := bytes.Repeat([]byte("x"), load.body)
 				go func() {

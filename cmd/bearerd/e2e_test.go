@@ -193,13 +193,14 @@ func TestFaultLoginDown(t *testing.T) {
 	}
 	before := w.Sim.Stats().Queries
 	for range 50 {
-		start := time.Now()
-		status, header, body := bearerdtest.Fetch(t, c, p.URL+bearerdtest.NamesPath)
+		var (
+			status int
+			header http.Header
+			body   string
+		)
+		bearerdtest.Within(t, time.Second, func() { status, header, body = bearerdtest.Fetch(t, c, p.URL+bearerdtest.NamesPath) })
 		if status != 503 || header.Get("Retry-After") == "" || !strings.Contains(body, `"code":"login_unavailable"`) {
 			t.Fatalf("after the token's end: got %d, Retry-After %q, %q; want 503 login_unavailable", status, header.Get("Retry-After"), body)
-		}
-		if d := time.Since(start); d > 10*time.Second { // TOKEN_WAIT is 15 s
-			t.Errorf("the 503 took %v", d)
 		}
 	}
 	if got := w.Sim.Stats(); got.Queries != before || got.WithoutToken != 0 {

@@ -53,6 +53,21 @@ const Soon = time.Minute
 // AtOnce is for an end that is not to wait for the 25 s of SHUTDOWN_GRACE.
 const AtOnce = 15 * time.Second
 
+// Within wants f to take at most limit in one of three tries: a busy machine may
+// need longer for the others.
+func Within(t testing.TB, limit time.Duration, f func()) {
+	t.Helper()
+	var took time.Duration
+	for range 3 {
+		began := time.Now()
+		f()
+		if took = time.Since(began); took <= limit {
+			return
+		}
+	}
+	t.Errorf("it took %v, want at most %v", took, limit)
+}
+
 // Eventually waits until ok says yes.
 func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()

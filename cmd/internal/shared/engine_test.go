@@ -38,6 +38,13 @@ func startEngine(t testing.TB, args ...string) *engine {
 	return e
 }
 
+func (e *engine) do(command ...any) {
+	e.t.Helper()
+	if err := e.client.Do(context.Background(), command...).Err(); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
 func (e *engine) keys() []string {
 	e.t.Helper()
 	all, err := e.client.Keys(context.Background(), "*").Result()

@@ -48,12 +48,13 @@ redis.call('SET', KEYS[3], string.format('%.0f', n), 'PX', ARGV[5])
 redis.call('SET', KEYS[2], ARGV[2] .. ':' .. string.format('%.0f', n), 'PX', ARGV[3])
 return {1, n, t[1], t[2]}`)
 
-	// endScript gives a lease back, and puts an entry unless that is empty. A lease
-	// that has ended does for it as long as nobody has had one since.
+	// endScript gives a lease back, and puts an entry unless that is empty, or
+	// another lies there than the fifth argument, if there is one. A lease that has
+	// ended does for it as long as nobody has had one since.
 	endScript = redis.NewScript(`
 local owner = redis.call('GET', KEYS[2])
 if owner ~= ARGV[1] .. ':' .. ARGV[2] and (owner or redis.call('GET', KEYS[3]) ~= ARGV[2]) then return 0 end
-if ARGV[3] ~= '' then redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+if ARGV[3] ~= '' and (not ARGV[5] or (redis.call('GET', KEYS[1]) or '') == ARGV[5]) then redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 if owner then redis.call('DEL', KEYS[2]) end
 return 1`)
 )
@@ -253,27 +254,41 @@ func (s *Store) lease(ctx context.Context, within time.Duration, v *vault, now s
 				w, e := s.clock()
 				entry = v.seal(st.Encode(at.Add(e-got), w))
 			}
-			s.end(v, owner, fence, entry)
+			s.end(v, owner, fence, now.entry, entry)
 		},
 	}, 0, nil
 }
 
-// end gives the lease back. What it sends twice counts once.
-func (s *Store) end(v *vault, owner, fence, entry string) {
+// end gives the lease back, and puts an entry for was unless that is empty. What it
+// sends twice counts once. Where the engine does not take it, others would wait for
+// the lease's end: it is sent once more when the engine is there again, and somebody
+// may have written what is newer by then.
+func (s *Store) end(v *vault, owner, fence, was, entry string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*commandTimeout)
 	defer cancel()
 	for range 2 {
-		answer, err := s.run(ctx, commandTimeout, opEnd, endScript, []string{v.entryKey, v.leaseKey, v.numberKey}, owner, fence, entry, keptFor.Milliseconds())
-		if err != nil {
-			continue
+		if s.giveBack(ctx, v, owner, fence, entry, keptFor.Milliseconds()) == nil {
+			return
 		}
-		if number(answer) == 1 {
-			short, cancel := context.WithTimeout(ctx, commandTimeout)
-			_ = s.done(short, opPublish, s.client.Publish(short, v.channel, "1").Err())
-			cancel()
-		}
-		return
 	}
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, s.o.LoginTimeout+leaseMore)
+		defer cancel()
+		if s.untilUp(ctx) == nil {
+			_ = s.giveBack(ctx, v, owner, fence, entry, keptFor.Milliseconds(), was)
+		}
+	})
+}
+
+// giveBack runs endScript, and tells others that it is their turn.
+func (s *Store) giveBack(ctx context.Context, v *vault, args ...any) error {
+	answer, err := s.run(ctx, commandTimeout, opEnd, endScript, []string{v.entryKey, v.leaseKey, v.numberKey}, args...)
+	if err == nil && number(answer) == 1 {
+		short, cancel := context.WithTimeout(ctx, commandTimeout)
+		defer cancel()
+		_ = s.done(short, opPublish, s.client.Publish(short, v.channel, "1").Err())
+	}
+	return err
 }
 
 // warn tells once that an entry cannot be read: it is taken for none, and written

@@ -208,6 +208,23 @@ func (s *Store) ready(ctx context.Context) error {
 	return nil
 }
 
+// untilUp waits until the engine answers.
+func (s *Store) untilUp(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		up, changed := s.up, s.changed
+		s.mu.Unlock()
+		if up {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
 // Turn is as [tokens.Store] says.
 func (s *Store) Turn(ctx context.Context, a tokens.Account, known tokens.State) (tokens.State, *tokens.Turn, error) {
 	// A lease whose answer was lost is this turn's own: it is asked for again.

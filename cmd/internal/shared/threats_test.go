@@ -340,40 +340,94 @@ func anys(words []string) (all []any) {
 	return all
 }
 
+// unwritable is what makes an engine refuse to be written to, and what ends it.
+var unwritable = map[string]struct{ begin, end []any }{
+	"is a replica":   {[]any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}},
+	"memory is full": {[]any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}},
+}
+
 // An engine that cannot be written to is as none.
 func TestEngineThatCannotBeWrittenTo(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
-	for what, args := range map[string][]any{
-		"is a replica":   {"REPLICAOF", "127.0.0.1", "1"},
-		"memory is full": {"CONFIG", "SET", "maxmemory", "1"},
-	} {
+	for what, it := range unwritable {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			e, login := startEngine(t), &loginServer{}
 			s, says := open(t, "unix://"+e.Socket)
 			m := member(t, s, login)
 			has(t, m, 1)
-			if err := e.client.Do(ctx, args...).Err(); err != nil {
-				t.Fatal(err)
-			}
-			if token, _, err := m.Renew(ctx, 1, nil); err != nil || token.Generation != 2 {
+			e.settled()
+			e.do(it.begin...)
+			if token, _, err := m.Renew(t.Context(), 1, nil); err != nil || token.Generation != 2 {
 				t.Fatalf("Renew: got %v, %v", token, err)
 			}
 			bearerdtest.Eventually(t, bearerdtest.Soon, "it is told", func() bool { return strings.Contains(says.text(), what) })
-			if what == "is a replica" {
-				e.client.Do(ctx, "REPLICAOF", "NO", "ONE")
-			} else {
-				e.client.Do(ctx, "CONFIG", "SET", "maxmemory", "0")
-			}
+			e.do(it.end...)
 			bearerdtest.Eventually(t, bearerdtest.Soon, "it is found again", s.Up)
-			if token, _, err := m.Renew(ctx, 2, nil); err != nil || token.Generation != 3 {
+			if token, _, err := m.Renew(t.Context(), 2, nil); err != nil || token.Generation != 3 {
 				t.Fatalf("Renew: got %v, %v", token, err)
 			}
 			e.settled()
 			late, _ := open(t, "unix://"+e.Socket)
 			has(t, member(t, late, login), 3)
 		})
+	}
+}
+
+// Nobody waits for the end of a lease that could not be given back: it is, when the
+// engine can be written to again.
+func TestLeaseThatCannotBeGivenBack(t *testing.T) {
+	t.Parallel()
+	for what, it := range unwritable {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			hold := make(chan struct{})
+			release := sync.OnceFunc(func() { close(hold) })
+			defer release()
+			e, login := startEngine(t), &loginServer{answer: func(int) (int, string) { <-hold; return 0, "" }}
+			s, says := open(t, "unix://"+e.Socket, func(o *shared.Options) { o.LoginTimeout = time.Hour })
+			m := member(t, s, login)
+			m.Start()
+			bearerdtest.Eventually(t, bearerdtest.Soon, "a login", func() bool { return login.n.Load() == 1 })
+			e.do(it.begin...)
+			release()
+			has(t, m, 1)
+			bearerdtest.Eventually(t, bearerdtest.Soon, "it is told", func() bool { return strings.Contains(says.text(), what) })
+			e.do(it.end...)
+			e.settled()
+			late, _ := open(t, "unix://"+e.Socket)
+			has(t, member(t, late, login), 1)
+		})
+	}
+}
+
+// A lease that is given back late puts its entry where nobody has put one since.
+func TestLateEntryIsNoOlder(t *testing.T) {
+	t.Parallel()
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release()
+	e, login := startEngine(t), &loginServer{answer: func(int) (int, string) { <-hold; return 0, "" }}
+	e.do(append([]any{"ACL", "SETUSER", "bearerd", "on", ">one"}, anys(shared.Rights)...)...)
+	s, says := open(t, "unix://bearerd:one@"+e.Socket, func(o *shared.Options) { o.LoginTimeout = time.Hour })
+	m := member(t, s, login)
+	m.Start()
+	bearerdtest.Eventually(t, bearerdtest.Soon, "a login", func() bool { return login.n.Load() == 1 })
+	e.do("ACL", "SETUSER", "bearerd", "-set")
+	release()
+	has(t, m, 1)
+	bearerdtest.Eventually(t, bearerdtest.Soon, "the end is refused", func() bool { return says.count("end refused") == 2 })
+	var entry string
+	for _, name := range e.keys() {
+		if of, ok := strings.CutSuffix(name, ":lease"); ok {
+			entry = of + ":entry"
+		}
+	}
+	e.do("SET", entry, "newer")
+	e.do("ACL", "SETUSER", "bearerd", "+set")
+	e.settled()
+	if got := e.client.Get(t.Context(), entry).Val(); got != "newer" {
+		t.Errorf("got %q, want what was written since", got)
 	}
 }
 
@@ -411,7 +465,7 @@ func TestSentinelFailover(t *testing.T) {
 	bearerdtest.Eventually(t, bearerdtest.Soon, "the master is found", s.Up)
 	m := member(t, s, login)
 	has(t, m, 1)
-	bearerdtest.Eventually(t, bearerdtest.Soon, "the replica has it", func() bool { return len(replica.keys()) >= 3 })
+	replica.settled()
 
 	master.Kill()
 	bearerdtest.Eventually(t, bearerdtest.Soon, "the failover", func() bool {

@@ -57,7 +57,9 @@ type frames struct {
 // not agree on HTTP/2 goes to http1.
 func h2Upstream(t testing.TB, serve func(n int, f *frames), http1 func(n int, c *wire)) (*url.URL, *http.Transport) {
 	t.Helper()
-	config, tr := certified(t)
+	config, o := certified(t)
+	tr := proxy.NewTransport(o)
+	t.Cleanup(tr.CloseIdleConnections)
 	var mu sync.Mutex
 	count := 0
 	u := listen(t, func(nth int, w *wire) {
@@ -86,15 +88,14 @@ func h2Upstream(t testing.TB, serve func(n int, f *frames), http1 func(n int, c 
 	return u, tr
 }
 
-// certified returns the TLS of a server, and a transport that trusts it.
-func certified(t testing.TB) (*tls.Config, *http.Transport) {
+// certified returns the TLS of a server, and options of a transport that trusts it.
+func certified(t testing.TB) (*tls.Config, proxy.TransportOptions) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(nil)
 	s.StartTLS()
 	defer s.Close()
-	tr := proxy.NewTransport(proxy.TransportOptions{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs})
-	t.Cleanup(tr.CloseIdleConnections)
-	return &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}, tr
+	return &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}},
+		proxy.TransportOptions{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
 }
 
 // newFrames reads the client's preface and sends settings.

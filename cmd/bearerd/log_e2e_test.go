@@ -35,10 +35,11 @@ func TestOneLineAStateChange(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	p.Until(logs.SayNoToken)
 	if got := strings.Count(p.Text(), `"level":"error"`); got != 1 {
 		t.Errorf("error lines: got %d, want 1", got)
 	}
-	if got := strings.Count(p.Text(), "\n"); got != 3 || !strings.Contains(p.Text(), logs.SayNoToken) {
+	if got := strings.Count(p.Text(), "\n"); got != 3 {
 		t.Errorf("lines in all: got %d, want the start-up line, the error, and that requests fail", got)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/bearerd/bearerd/cmd/internal/bearerdtest"
 )
 
 // loginCase is a login at a server, and what must come of it.
@@ -186,11 +188,14 @@ func (c loginCase) wantRefused(t *testing.T, p *process) {
 		}
 	}
 	var told struct{ Message, Result, Cause, Remedy string }
-	for line := range strings.Lines(p.Text()) {
-		if json.Unmarshal([]byte(line), &told) == nil && told.Result != "" {
-			break
+	bearerdtest.Eventually(t, bearerdtest.Soon, "a line of the login", func() bool {
+		for line := range strings.Lines(p.Text()) {
+			if json.Unmarshal([]byte(line), &told) == nil && told.Result != "" {
+				return true
+			}
 		}
-	}
+		return false
+	})
 	if told.Result != c.result {
 		t.Errorf("the log says %q of %q, want %q", told.Result, told.Cause, c.result)
 	}

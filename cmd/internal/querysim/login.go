@@ -66,14 +66,16 @@ func (s *Simulator) serveLogin(w http.ResponseWriter, r *http.Request) {
 	// leaves only once its body has been read.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
 	a := answer{result: resultAbandoned}
+	var now time.Time // one moment for all that an answer says of time
 	if waited(r, delay) {
+		now = s.clock()
 		fault := s.takeLoginFault()
-		if front, ok := s.frontAnswer(fault); ok {
+		if front, ok := s.frontAnswer(fault, now); ok {
 			a = front
 		} else if err != nil {
 			a = refuse(http.StatusBadRequest, "invalid_request", "The body could not be read")
 		} else {
-			a = s.login(v, r, body, fault)
+			a = s.login(v, r, body, fault, now)
 		}
 	}
 	s.endLogin(a)
@@ -91,7 +93,7 @@ func (s *Simulator) serveLogin(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", a.mediaType)
 	}
 	h.Set("Cache-Control", "no-store") // RFC 6749 5.1
-	h.Set("Date", httpDate(s.clock())) // the simulated clock, not net/http's
+	h.Set("Date", httpDate(now))       // the simulated clock, not net/http's
 	h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	for name, value := range map[string]string{"WWW-Authenticate": a.challenge, "Retry-After": a.retryAfter, "Location": a.location} {
 		if value != "" {
@@ -154,7 +156,7 @@ func (s *Simulator) endLogin(a answer) {
 
 // login judges one request: first what HTTP carries, then the form, the
 // client, the user. No answer repeats what the request said.
-func (s *Simulator) login(v Vendor, r *http.Request, body []byte, fault LoginFault) answer {
+func (s *Simulator) login(v Vendor, r *http.Request, body []byte, fault LoginFault, now time.Time) answer {
 	if v.LoginHost != "" && !strings.EqualFold(r.Host, v.LoginHost) {
 		return refuse(http.StatusMisdirectedRequest, resultMisdirected, "The Host header must be "+v.LoginHost)
 	}
@@ -200,7 +202,7 @@ func (s *Simulator) login(v Vendor, r *http.Request, body []byte, fault LoginFau
 	} else if fault == LoginRejected {
 		return refuse(http.StatusUnauthorized, "invalid_client", invalidClient)
 	}
-	return spoil(s.grant(v, subject, fault), fault)
+	return spoil(s.grant(v, subject, fault, now), fault)
 }
 
 const invalidClient = "Invalid client or Invalid client credentials"
@@ -320,8 +322,7 @@ type bareAnswer struct {
 	RefreshToken *string `json:"refresh_token"` // always null
 }
 
-func (s *Simulator) grant(v Vendor, subject string, fault LoginFault) answer {
-	now := s.clock()
+func (s *Simulator) grant(v Vendor, subject string, fault LoginFault, now time.Time) answer {
 	t, err := s.tokens.issue(v, subject, now, fault, s.Faults().OneSession)
 	if err != nil {
 		return refuse(http.StatusInternalServerError, "server_error", "")

@@ -40,7 +40,7 @@ func (s *Simulator) takeLoginFault() LoginFault {
 
 // frontAnswer returns the answer of what stands in front of the login server,
 // and false if fault is none of that. What was asked does not matter to it.
-func (s *Simulator) frontAnswer(fault LoginFault) (answer, bool) {
+func (s *Simulator) frontAnswer(fault LoginFault, now time.Time) (answer, bool) {
 	name, arg := fault.split()
 	page := func(status int, text string) (answer, bool) {
 		return answer{result: string(name), status: status, mediaType: "text/html", body: []byte(text)}, true
@@ -74,7 +74,7 @@ func (s *Simulator) frontAnswer(fault LoginFault) (answer, bool) {
 		wait, _ := time.ParseDuration(arg) // it was checked
 		a.retryAfter = strconv.Itoa(int(wait / time.Second))
 		if name == LoginTooManyDate || name == LoginBusyDate {
-			a.retryAfter = httpDate(s.clock().Add(wait))
+			a.retryAfter = httpDate(now.Add(wait))
 		}
 		return a, true
 	case LoginRedirect:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -321,5 +322,29 @@ func TestSkew(t *testing.T) {
 			c.Advance(10 * time.Second)
 			checkUnauthorized(t, r.ask(token, "GET", namesPath), token)
 		})
+	}
+}
+
+// A token's iat and an answer's Date are the same second, as is a Retry-After's
+// distance from it, be the machine ever so slow in between.
+func TestAnswerIsOfOneMoment(t *testing.T) {
+	c := newClock()
+	r := newRig(t, querysim.Options{Now: func() time.Time { c.Advance(time.Second); return c.Now() }})
+	date := func(w wire, name string) time.Time {
+		t.Helper()
+		at, err := http.ParseTime(w.header.Get(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	w := exchange(t, vyoptaAttempt().request(t, r.login))
+	if iat, _ := r.claimsOf(w)["iat"].(float64); int64(iat) != date(w, "Date").Unix() {
+		t.Errorf("got iat %v and Date %v", int64(iat), date(w, "Date").Unix())
+	}
+	r.setFaults(querysim.Faults{Login: querysim.LoginBusyDate.With("7s")})
+	w = exchange(t, vyoptaAttempt().request(t, r.login))
+	if got := date(w, "Retry-After").Sub(date(w, "Date")); got != 7*time.Second {
+		t.Errorf("got a Retry-After in %v, want 7s", got)
 	}
 }

@@ -45,6 +45,25 @@ func (e *engine) do(command ...any) {
 	}
 }
 
+// admit has a user bearerd with the password one, the rights that deploy/README lists,
+// and others.
+func (e *engine) admit(others ...string) {
+	e.t.Helper()
+	command := []any{"ACL", "SETUSER", "bearerd", "on", ">one"}
+	for _, right := range slices.Concat(shared.Rights, others) {
+		command = append(command, right)
+	}
+	e.do(command...)
+}
+
+// refusedNothing fails the test if the engine refused a command to a user.
+func (e *engine) refusedNothing() {
+	e.t.Helper()
+	if log, err := e.client.Do(context.Background(), "ACL", "LOG").Slice(); err != nil || len(log) > 0 {
+		e.t.Errorf("the engine refused something: %v, %v", log, err)
+	}
+}
+
 func (e *engine) keys() []string {
 	e.t.Helper()
 	all, err := e.client.Keys(context.Background(), "*").Result()
@@ -150,6 +169,7 @@ type loginServer struct {
 	n, busy, most atomic.Int32
 	answer        func(n int) (status int, body string) // nil: tokens that live 300 s
 	latency       time.Duration
+	hold          chan struct{} // no login is answered until it is closed; nil: each is
 }
 
 func (s *loginServer) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -159,6 +179,13 @@ func (s *loginServer) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	n := int(s.n.Add(1))
+	if s.hold != nil {
+		select {
+		case <-s.hold:
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
 	select {
 	case <-time.After(max(s.latency, 10*time.Millisecond)):
 	case <-r.Context().Done():

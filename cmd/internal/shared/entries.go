@@ -266,8 +266,9 @@ func (s *Store) lease(ctx context.Context, within time.Duration, v *vault, now s
 func (s *Store) end(v *vault, owner, fence, was, entry string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*commandTimeout)
 	defer cancel()
+	args := []any{owner, fence, entry, keptFor.Milliseconds()}
 	for range 2 {
-		if s.giveBack(ctx, v, owner, fence, entry, keptFor.Milliseconds()) == nil {
+		if s.giveBack(ctx, v, args...) == nil {
 			return
 		}
 	}
@@ -275,7 +276,7 @@ func (s *Store) end(v *vault, owner, fence, was, entry string) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.o.LoginTimeout+leaseMore)
 		defer cancel()
 		if s.untilUp(ctx) == nil {
-			_ = s.giveBack(ctx, v, owner, fence, entry, keptFor.Milliseconds(), was)
+			_ = s.giveBack(ctx, v, append(args, was)...)
 		}
 	})
 }

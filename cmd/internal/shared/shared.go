@@ -116,9 +116,15 @@ func (s *Store) Close() {
 
 // Up reports whether the engine answered last.
 func (s *Store) Up() bool {
+	up, _ := s.standing()
+	return up
+}
+
+// standing returns Up, and what is closed when that changes.
+func (s *Store) standing() (up bool, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.up
+	return s.up, s.changed
 }
 
 // keep connects, and looks now and then whether the engine still answers and can be
@@ -211,9 +217,7 @@ func (s *Store) ready(ctx context.Context) error {
 // untilUp waits until the engine answers.
 func (s *Store) untilUp(ctx context.Context) error {
 	for {
-		s.mu.Lock()
-		up, changed := s.up, s.changed
-		s.mu.Unlock()
+		up, changed := s.standing()
 		if up {
 			return nil
 		}
@@ -238,9 +242,7 @@ func (s *Store) Turn(ctx context.Context, a tokens.Account, known tokens.State) 
 		}
 	}
 	for {
-		s.mu.Lock()
-		changed := s.changed
-		s.mu.Unlock()
+		_, changed := s.standing()
 		found, turn, err := s.turn(ctx, a, known, attempt, answered)
 		if err == nil || ctx.Err() != nil || known.Token != nil || last {
 			return found, turn, err
@@ -258,9 +260,9 @@ func (s *Store) Turn(ctx context.Context, a tokens.Account, known tokens.State) 
 				}
 				last, waiting = true, false
 			case <-changed:
-				s.mu.Lock()
-				waiting, changed = !s.up, s.changed
-				s.mu.Unlock()
+				var up bool
+				up, changed = s.standing()
+				waiting = !up
 			}
 		}
 	}

@@ -54,10 +54,7 @@ func TestRefusedWaitsForTheEngine(t *testing.T) {
 // away twice for a moment.
 func TestEngineAwayTwice(t *testing.T) {
 	t.Parallel()
-	hold := make(chan struct{})
-	release := sync.OnceFunc(func() { close(hold) })
-	defer release()
-	e, login := startEngine(t), &loginServer{answer: func(int) (int, string) { <-hold; return 0, "" }}
+	e, login := startEngine(t), &loginServer{hold: make(chan struct{})}
 	patient := func(o *tokens.Options) { o.Login.Timeout = time.Minute }
 	one, _ := open(t, "unix://"+e.Socket)
 	m := member(t, one, login, patient)
@@ -79,7 +76,7 @@ func TestEngineAwayTwice(t *testing.T) {
 	if got, want := says.text(), "lost: it does not answer in time, found, lost"; !strings.HasPrefix(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	release()
+	close(login.hold)
 	has(t, waits, 1)
 	if got := login.n.Load(); got != 1 {
 		t.Errorf("got %d logins, want the one that was waited for", got)

@@ -239,10 +239,7 @@ func TestRightsAndPassword(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	e, login := startEngine(t), &loginServer{latency: 300 * time.Millisecond}
-	rules := append([]any{"ACL", "SETUSER", "bearerd", "on", ">one"}, anys(shared.Rights)...)
-	if err := e.client.Do(ctx, rules...).Err(); err != nil {
-		t.Fatal(err)
-	}
+	e.admit()
 	var mu sync.Mutex
 	password := "one"
 	named := func(o *shared.Options) {
@@ -261,12 +258,10 @@ func TestRightsAndPassword(t *testing.T) {
 	if got := login.n.Load(); got != 1 || !s.Up() {
 		t.Errorf("got %d logins, up %v, told %q", got, s.Up(), says.text())
 	}
-	if log, err := e.client.Do(ctx, "ACL", "LOG").Slice(); err != nil || len(log) > 0 {
-		t.Errorf("the engine refused something: %v, %v", log, err)
-	}
+	e.refusedNothing()
 
-	e.client.Do(ctx, "ACL", "SETUSER", "bearerd", "resetpass", ">two") // which ends its connections not
-	e.client.Do(ctx, "CLIENT", "KILL", "USER", "bearerd")
+	e.do("ACL", "SETUSER", "bearerd", "resetpass", ">two") // which ends its connections not
+	e.do("CLIENT", "KILL", "USER", "bearerd")
 	if _, _, err := m.Renew(ctx, 1, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +272,7 @@ func TestRightsAndPassword(t *testing.T) {
 	bearerdtest.Eventually(t, bearerdtest.Soon, "the new password is used", s.Up)
 
 	// Without the right to a channel there is the look each second.
-	e.client.Do(ctx, "ACL", "SETUSER", "bearerd", "resetchannels")
+	e.do("ACL", "SETUSER", "bearerd", "resetchannels")
 	third, _ := open(t, "unix://"+e.Socket, named)
 	has(t, member(t, third, login, func(o *tokens.Options) { o.Login.Scope = "other" }), 1)
 	if !third.Up() {
@@ -296,16 +291,9 @@ func TestNoRightIsSuperfluous(t *testing.T) {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
-			e := startEngine(t)
-			rules := append([]any{"ACL", "SETUSER", "bearerd", "on", ">one"}, anys(shared.Rights)...)
-			if err := e.client.Do(ctx, append(rules, shared.DatabaseRight, "-"+command)...).Err(); err != nil {
-				t.Fatal(err)
-			}
+			e, login := startEngine(t), &loginServer{hold: make(chan struct{})}
+			e.admit(shared.DatabaseRight, "-"+command)
 			address := "unix://bearerd:one@" + e.Socket + "?db=1"
-			hold := make(chan struct{})
-			login := &loginServer{answer: func(int) (int, string) { <-hold; return 0, "" }}
-			release := sync.OnceFunc(func() { close(hold) })
-			defer release() // before those who log in are closed
 			s, _ := open(t, address)
 			member(t, s, login).Start()
 			switch command {
@@ -314,7 +302,7 @@ func TestNoRightIsSuperfluous(t *testing.T) {
 				waiting, _ := open(t, address)
 				member(t, waiting, login).Start()
 			default:
-				release()
+				close(login.hold)
 			}
 			bearerdtest.Eventually(t, bearerdtest.Soon, command+" is refused", func() bool {
 				log, err := e.client.Do(ctx, "ACL", "LOG").Slice()
@@ -331,13 +319,6 @@ func TestREADMEListsTheRights(t *testing.T) {
 			t.Errorf("deploy/README.md does not say %q", want)
 		}
 	}
-}
-
-func anys(words []string) (all []any) {
-	for _, w := range words {
-		all = append(all, w)
-	}
-	return all
 }
 
 // unwritable is what makes an engine refuse to be written to, and what ends it.
@@ -381,16 +362,13 @@ func TestLeaseThatCannotBeGivenBack(t *testing.T) {
 	for what, it := range unwritable {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			hold := make(chan struct{})
-			release := sync.OnceFunc(func() { close(hold) })
-			defer release()
-			e, login := startEngine(t), &loginServer{answer: func(int) (int, string) { <-hold; return 0, "" }}
+			e, login := startEngine(t), &loginServer{hold: make(chan struct{})}
 			s, says := open(t, "unix://"+e.Socket, func(o *shared.Options) { o.LoginTimeout = time.Hour })
 			m := member(t, s, login)
 			m.Start()
 			bearerdtest.Eventually(t, bearerdtest.Soon, "a login", func() bool { return login.n.Load() == 1 })
 			e.do(it.begin...)
-			release()
+			close(login.hold)
 			has(t, m, 1)
 			bearerdtest.Eventually(t, bearerdtest.Soon, "it is told", func() bool { return strings.Contains(says.text(), what) })
 			e.do(it.end...)
@@ -404,17 +382,14 @@ func TestLeaseThatCannotBeGivenBack(t *testing.T) {
 // A lease that is given back late puts its entry where nobody has put one since.
 func TestLateEntryIsNoOlder(t *testing.T) {
 	t.Parallel()
-	hold := make(chan struct{})
-	release := sync.OnceFunc(func() { close(hold) })
-	defer release()
-	e, login := startEngine(t), &loginServer{answer: func(int) (int, string) { <-hold; return 0, "" }}
-	e.do(append([]any{"ACL", "SETUSER", "bearerd", "on", ">one"}, anys(shared.Rights)...)...)
+	e, login := startEngine(t), &loginServer{hold: make(chan struct{})}
+	e.admit()
 	s, says := open(t, "unix://bearerd:one@"+e.Socket, func(o *shared.Options) { o.LoginTimeout = time.Hour })
 	m := member(t, s, login)
 	m.Start()
 	bearerdtest.Eventually(t, bearerdtest.Soon, "a login", func() bool { return login.n.Load() == 1 })
 	e.do("ACL", "SETUSER", "bearerd", "-set")
-	release()
+	close(login.hold)
 	has(t, m, 1)
 	bearerdtest.Eventually(t, bearerdtest.Soon, "the end is refused", func() bool { return says.count("end refused") == 2 })
 	var entry string
@@ -495,17 +470,12 @@ func TestCluster(t *testing.T) {
 	// Its other port would be 10,000 above, among those that clients are given.
 	bus := strconv.Itoa(bearerdtest.FreePort(t))
 	e, login := startEngine(t, "--port", port, "--cluster-port", bus, "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"), &loginServer{}
-	if err := e.client.Do(ctx, "CLUSTER", "ADDSLOTSRANGE", "0", "16383").Err(); err != nil {
-		t.Fatal(err)
-	}
+	e.do("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
 	bearerdtest.Eventually(t, bearerdtest.Soon, "the cluster is up", func() bool {
 		info, err := e.client.ClusterInfo(ctx).Result()
 		return err == nil && strings.Contains(info, "cluster_state:ok")
 	})
-	rules := append([]any{"ACL", "SETUSER", "bearerd", "on", ">one"}, anys(shared.Rights)...)
-	if err := e.client.Do(ctx, append(rules, anys(shared.ClusterRights)...)...).Err(); err != nil {
-		t.Fatal(err)
-	}
+	e.admit(shared.ClusterRights...)
 	for range 2 {
 		s, says := open(t, "redis-cluster://bearerd:one@127.0.0.1:"+port)
 		has(t, member(t, s, login), 1)
@@ -516,7 +486,5 @@ func TestCluster(t *testing.T) {
 	if got := login.n.Load(); got != 1 {
 		t.Errorf("got %d logins, want 1", got)
 	}
-	if log, err := e.client.Do(ctx, "ACL", "LOG").Slice(); err != nil || len(log) > 0 {
-		t.Errorf("the engine refused something: %v, %v", log, err)
-	}
+	e.refusedNothing()
 }
